@@ -1,0 +1,1 @@
+//! One binary for all integration tests: one Postgres cluster, started once, a database per test.
