@@ -1,0 +1,363 @@
+//! What can go wrong between an endpoint and its pages, and what follows from it.
+//!
+//! No variant holds text that the API sent: bodies hold people, and URLs hold keys.
+
+use std::time::Duration;
+
+use super::Address;
+use crate::fault::{Class, Fault};
+
+/// A failure of one request or of the walk as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    #[error("{host} would be asked over plain HTTP")]
+    InsecureUrl { host: Box<str> },
+    #[error("the HTTP client could not be built")]
+    Client,
+    #[error("header {name:?} or its value cannot be sent")]
+    BadHeader { name: Box<str> },
+    #[error("path {path:?} does not make a URL on the origin of base_url")]
+    BadPath { path: Box<str> },
+    #[error("the stored position does not fit the configured paginator")]
+    BadPosition,
+    #[error("{trouble} at {at}")]
+    Transport { trouble: Trouble, at: Address },
+    #[error("status {status} from {at}")]
+    Status {
+        status: u16,
+        /// The status is one of `client.retry.statuses`.
+        listed: bool,
+        /// `Retry-After`, when there was a readable one.
+        after: Option<Duration>,
+        at: Address,
+    },
+    #[error("the API asks to wait {} s, more than max_wait allows", after.as_secs())]
+    RateLimited { after: Duration },
+    #[error("redirected to {host}; redirects are not followed")]
+    Redirect { host: Box<str> },
+    #[error(
+        "the next link leads to {host}, away from the origin of base_url; nothing was sent there"
+    )]
+    ForeignLink { host: Box<str> },
+    #[error("the body from {at} is larger than {limit} bytes")]
+    BodyTooLarge { limit: u64, at: Address },
+    #[error("{at} answered with something that is not JSON")]
+    NotJson { at: Address },
+    #[error("the body from {at} is encoded in a way that was not asked for")]
+    UnknownEncoding { at: Address },
+    #[error("{at} answered with an empty body")]
+    EmptyBody { at: Address },
+    #[error("the JSON from {at} {} at byte {offset}", if *truncated { "ends too early" } else { "is broken" })]
+    InvalidJson {
+        offset: u64,
+        truncated: bool,
+        at: Address,
+    },
+    #[error("the JSON from {at} is not UTF-8 at byte {offset}")]
+    InvalidUtf8 { offset: u64, at: Address },
+    /// `path` is the configured one.
+    #[error("{path} {what} (page {page})")]
+    UnexpectedShape {
+        path: Box<str>,
+        what: &'static str,
+        page: u64,
+    },
+    #[error("{what} (page {page})")]
+    PaginationLoop { what: &'static str, page: u64 },
+    #[error("{count} empty pages in a row although the API says that there is more")]
+    EmptyPages { count: u32 },
+    #[error("the walk did not end within {limit} pages")]
+    TooManyPages { limit: u64 },
+    #[error("the walk was stopped")]
+    Cancelled,
+    #[error("the walk's task ended without a word")]
+    Lost,
+}
+
+/// How a request failed below HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Trouble {
+    #[error("host name not found")]
+    Dns,
+    #[error("connection refused or unreachable")]
+    Connect,
+    #[error("TLS failed")]
+    Tls,
+    #[error("timed out")]
+    Timeout,
+    #[error("connection lost before the answer was complete")]
+    Broken,
+}
+
+/// Whether the same request may be sent again in this walk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// Up to `max_retries` times, not sooner than `after`.
+    Retry {
+        after: Option<Duration>,
+    },
+    /// One more time: it may have been a bad moment, but is more likely a wrong configuration.
+    RetryOnce,
+    Stop,
+}
+
+impl Error {
+    /// The table of what is tried again.
+    #[must_use]
+    pub fn retry(&self) -> Decision {
+        match self {
+            // A refused credential is never hammered, whatever the configuration lists.
+            Self::Status { status: 401, .. } => Decision::Stop,
+            Self::Status {
+                listed: true,
+                after,
+                ..
+            } => Decision::Retry { after: *after },
+            Self::Transport {
+                trouble: Trouble::Dns | Trouble::Connect | Trouble::Timeout | Trouble::Broken,
+                ..
+            }
+            | Self::InvalidJson {
+                truncated: true, ..
+            } => Decision::Retry { after: None },
+            Self::NotJson { .. }
+            | Self::EmptyBody { .. }
+            | Self::InvalidJson {
+                truncated: false, ..
+            }
+            | Self::InvalidUtf8 { .. } => Decision::RetryOnce,
+            Self::Status { listed: false, .. }
+            | Self::Transport {
+                trouble: Trouble::Tls,
+                ..
+            }
+            | Self::InsecureUrl { .. }
+            | Self::Client
+            | Self::BadHeader { .. }
+            | Self::BadPath { .. }
+            | Self::BadPosition
+            | Self::RateLimited { .. }
+            | Self::Redirect { .. }
+            | Self::ForeignLink { .. }
+            | Self::BodyTooLarge { .. }
+            | Self::UnknownEncoding { .. }
+            | Self::UnexpectedShape { .. }
+            | Self::PaginationLoop { .. }
+            | Self::EmptyPages { .. }
+            | Self::TooManyPages { .. }
+            | Self::Cancelled
+            | Self::Lost => Decision::Stop,
+        }
+    }
+
+    /// The failure as it goes into the run history.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        let (class, code, hint, retryable) = self.describe();
+        Fault {
+            class,
+            code: match self {
+                Self::Status { status, .. } => format!("HTTP {status}"),
+                _ => code.into(),
+            },
+            message: self.to_string(),
+            hint: hint.into(),
+            retryable,
+        }
+    }
+
+    fn describe(&self) -> (Class, &'static str, &'static str, bool) {
+        match self {
+            Self::InsecureUrl { .. } => (
+                Class::Config,
+                "insecure_url",
+                "use https in client.base_url, or set client.allow_http: true if the key may cross the network in clear",
+                false,
+            ),
+            Self::Client => (
+                Class::Config,
+                "http_client",
+                "install the system's CA certificates (package ca-certificates)",
+                false,
+            ),
+            Self::BadHeader { .. } => (
+                Class::Config,
+                "bad_header",
+                "look for line breaks or control characters in client.headers, endpoint.headers and the key",
+                false,
+            ),
+            Self::BadPath { .. } => (
+                Class::Config,
+                "bad_path",
+                "make endpoint.path relative to client.base_url, or a URL with the same scheme, host and port",
+                false,
+            ),
+            Self::BadPosition => (
+                Class::Config,
+                "bad_position",
+                "the paginator was changed in the middle of a walk; the next run begins anew after `rosterd reset`",
+                false,
+            ),
+            Self::Transport { trouble, .. } => trouble.describe(),
+            Self::Status { status, .. } => describe_status(*status),
+            Self::RateLimited { .. } => (
+                Class::RateLimit,
+                "rate_limited",
+                "the API's quota is used up; lower client.limits or run less often, the next run goes on",
+                true,
+            ),
+            Self::Redirect { .. } => (
+                Class::SourceResponse,
+                "redirect_refused",
+                "put the final address into client.base_url and endpoint.path; a login page here means a wrong key",
+                false,
+            ),
+            Self::ForeignLink { .. } => (
+                Class::SourceResponse,
+                "foreign_next_link",
+                "make client.base_url the scheme, host and port that the API puts into its next links",
+                false,
+            ),
+            Self::BodyTooLarge { .. } => (
+                Class::SourceResponse,
+                "body_too_large",
+                "ask for smaller pages, or raise client.max_body",
+                false,
+            ),
+            Self::NotJson { .. } => (
+                Class::SourceResponse,
+                "not_json",
+                "often a login or maintenance page: look at endpoint.path and the key",
+                true,
+            ),
+            Self::UnknownEncoding { .. } => (
+                Class::SourceResponse,
+                "unknown_encoding",
+                "a proxy compresses the answer twice or in an odd way; ask the API's operator",
+                true,
+            ),
+            Self::EmptyBody { .. } => (
+                Class::SourceResponse,
+                "empty_body",
+                "status 200 without a body is no empty list; look at endpoint.path",
+                true,
+            ),
+            Self::InvalidJson { .. } => (
+                Class::SourceResponse,
+                "invalid_json",
+                "the API or a proxy cuts or garbles its answers; try smaller pages",
+                true,
+            ),
+            Self::InvalidUtf8 { .. } => (
+                Class::SourceResponse,
+                "invalid_utf8",
+                "the API sends another character set than JSON's; ask its operator",
+                true,
+            ),
+            Self::UnexpectedShape { .. } => (
+                Class::SourceResponse,
+                "unexpected_shape",
+                "compare endpoint.data_selector and the paginator's paths with an answer (`rosterd preview`); an answer without a total needs total_path: null",
+                true,
+            ),
+            Self::PaginationLoop { .. } => (
+                Class::SourceResponse,
+                "pagination_loop",
+                "the API seems to ignore a page parameter: look at its name in endpoint.paginator",
+                false,
+            ),
+            Self::EmptyPages { .. } => (
+                Class::SourceResponse,
+                "empty_pages",
+                "the total may count something else: for page_number it counts pages; set total_path: null to end at an empty page",
+                false,
+            ),
+            Self::TooManyPages { .. } => (
+                Class::SourceResponse,
+                "max_pages",
+                "raise max_pages of the resource if it is really that large",
+                false,
+            ),
+            Self::Cancelled => (
+                Class::Internal,
+                "cancelled",
+                "the next run goes on from here",
+                true,
+            ),
+            Self::Lost => (Class::Internal, "walk_lost", "please report this", true),
+        }
+    }
+}
+
+impl Trouble {
+    fn describe(self) -> (Class, &'static str, &'static str, bool) {
+        let (code, hint) = match self {
+            Self::Dns => (
+                "dns_failed",
+                "look at the host in client.base_url and at this machine's name servers",
+            ),
+            Self::Connect => (
+                "connect_failed",
+                "look at the vendor's status page and at this machine's way out",
+            ),
+            Self::Tls => (
+                "tls_failed",
+                "the API's certificate is expired, for another host or from an unknown authority",
+            ),
+            Self::Timeout => ("timeout", "ask for smaller pages, or raise client.timeouts"),
+            Self::Broken => (
+                "connection_lost",
+                "the API or a proxy drops connections; try smaller pages",
+            ),
+        };
+        (Class::SourceUnavailable, code, hint, true)
+    }
+}
+
+/// The code is left empty: it is the status itself.
+fn describe_status(status: u16) -> (Class, &'static str, &'static str, bool) {
+    match status {
+        401 => (
+            Class::Auth,
+            "",
+            "the key is wrong, expired or revoked: renew it in client.auth",
+            false,
+        ),
+        403 => (
+            Class::Permission,
+            "",
+            "the key may not read this resource: grant it the scope, or remove the resource",
+            false,
+        ),
+        404 | 410 => (
+            Class::SourceResponse,
+            "",
+            "nothing is there: look at client.base_url and endpoint.path",
+            false,
+        ),
+        408 | 425 => (
+            Class::SourceUnavailable,
+            "",
+            "the API was too slow; add the status to client.retry.statuses",
+            true,
+        ),
+        429 => (
+            Class::RateLimit,
+            "",
+            "lower client.limits or run less often",
+            true,
+        ),
+        500.. => (
+            Class::SourceUnavailable,
+            "",
+            "look at the vendor's status page; the next run tries again",
+            true,
+        ),
+        _ => (
+            Class::SourceResponse,
+            "",
+            "the API refuses the request: look at endpoint.params and the paginator",
+            false,
+        ),
+    }
+}
