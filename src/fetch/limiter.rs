@@ -1,0 +1,461 @@
+//! Keeps the requests of one credential inside the API's limits, as the API sees them.
+//!
+//! Two guards stand one behind the other. governor paces: what a short window allows is spread over
+//! it instead of being fired at once. The [`Window`] proves: it counts a request against its window
+//! from before it is sent until `per` after its answer began, and since the request reached the API
+//! somewhere between those two moments, no window at the API's door can hold more than allowed,
+//! however the network delays. governor alone cannot promise that: a bucket of N that refills at
+//! N per window lets nearly 2 N through in the first one.
+
+use std::{
+    collections::VecDeque,
+    num::NonZeroU32,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use governor::{
+    Quota, RateLimiter,
+    clock::Clock,
+    middleware::NoOpMiddleware,
+    state::{InMemoryState, NotKeyed},
+};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::Error;
+use crate::config::source::Limit;
+
+/// Windows up to this length are paced. Longer ones may be spent as fast as the others allow, so
+/// that a short walk under "300 per minute" does not crawl at one request in 200 ms.
+const PACED: Duration = Duration::from_secs(10);
+
+/// Longest pause that one answer can cause. Afterwards one request finds out whether it still holds.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+
+/// How long a request whose answer nobody saw may still be on its way.
+const STRAY: Duration = Duration::from_secs(1);
+
+/// Added to each window, for a server that rounds its clock to milliseconds.
+const MARGIN: Duration = Duration::from_millis(2);
+
+/// All limits of one credential.
+pub(super) struct Limiter {
+    /// Whoever holds it is the next to go; tokio's lock is handed over in the order of asking.
+    gate: tokio::sync::Mutex<()>,
+    in_flight: Arc<Semaphore>,
+    pacers: Vec<Pacer>,
+    shared: Arc<Shared>,
+}
+
+/// What permits give back to after their answers.
+struct Shared {
+    state: Mutex<State>,
+    /// Told whenever a request stops counting as under way.
+    arrived: Notify,
+}
+
+struct State {
+    /// Requests sent whose answers have not begun.
+    under_way: usize,
+    windows: Vec<Window>,
+    pause: Option<Instant>,
+}
+
+/// The exact count of one limit.
+struct Window {
+    requests: usize,
+    per: Duration,
+    /// When the answers of the last `per` began; ascending.
+    answered: VecDeque<Instant>,
+}
+
+/// The right to send one request.
+#[must_use]
+pub(super) struct Permit {
+    shared: Arc<Shared>,
+    counted: bool,
+    /// How long it was waited for.
+    pub(super) waited: Duration,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Limiter {
+    pub(super) fn new(limits: &[Limit], max_in_flight: usize) -> Self {
+        let clock = TokioClock(Instant::now());
+        Self {
+            gate: tokio::sync::Mutex::default(),
+            in_flight: Arc::new(Semaphore::new(
+                max_in_flight.clamp(1, Semaphore::MAX_PERMITS),
+            )),
+            pacers: limits
+                .iter()
+                .filter_map(|limit| Pacer::new(*limit, &clock))
+                .collect(),
+            shared: Arc::new(Shared {
+                state: Mutex::new(State {
+                    under_way: 0,
+                    windows: limits.iter().map(|limit| Window::new(*limit)).collect(),
+                    pause: None,
+                }),
+                arrived: Notify::new(),
+            }),
+        }
+    }
+
+    /// Waits until one request may be sent. First come, first served, over all walks of the source.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RateLimited`] when the API asked for a pause longer than `max_wait` is;
+    /// [`Error::Cancelled`].
+    pub(super) async fn permit(
+        &self,
+        max_wait: Duration,
+        cancel: &CancellationToken,
+    ) -> Result<Permit, Error> {
+        let begun = Instant::now();
+        let turn = async {
+            let _gate = self.gate.lock().await;
+            let place = Arc::clone(&self.in_flight)
+                .acquire_owned()
+                .await
+                .map_err(|_| Error::Cancelled)?;
+            self.pause_over(max_wait).await?;
+            for pacer in &self.pacers {
+                pacer.ready().await;
+            }
+            loop {
+                // Made before looking, so that no word is missed between looking and waiting.
+                let arrived = self.shared.arrived.notified();
+                let entry = self.shared.lock().enter(Instant::now());
+                match entry {
+                    Entry::Free => break,
+                    Entry::At(time) => sleep_until(time).await,
+                    Entry::WhenArrived => arrived.await,
+                }
+                // A pause may have been asked for meanwhile.
+                self.pause_over(max_wait).await?;
+            }
+            Ok(place)
+        };
+        let place = tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Err(Error::Cancelled),
+            place = turn => place?,
+        };
+        Ok(Permit {
+            shared: Arc::clone(&self.shared),
+            counted: true,
+            waited: begun.elapsed(),
+            _place: place,
+        })
+    }
+
+    /// Holds all requests back for `time`, because the API said so.
+    pub(super) fn pause(&self, time: Duration) {
+        let until = Instant::now() + time.min(LONGEST_PAUSE);
+        let mut state = self.shared.lock();
+        state.pause = state.pause.max(Some(until));
+    }
+
+    async fn pause_over(&self, max_wait: Duration) -> Result<(), Error> {
+        loop {
+            let pause = self.shared.lock().pause;
+            let now = Instant::now();
+            match pause {
+                Some(until) if until > now + max_wait => {
+                    return Err(Error::RateLimited { after: until - now });
+                }
+                Some(until) if until > now => sleep_until(until).await,
+                _ => return Ok(()),
+            }
+        }
+    }
+}
+
+impl Permit {
+    /// The answer began: from now on the request counts for one more window. A permit that is
+    /// dropped without this counts a little longer.
+    pub(super) fn answered(&mut self) {
+        self.leave(Instant::now());
+    }
+
+    fn leave(&mut self, time: Instant) {
+        if std::mem::take(&mut self.counted) {
+            self.shared.lock().leave(time);
+            self.shared.arrived.notify_waiters();
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.leave(Instant::now() + STRAY);
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing that runs under the lock can panic half-way through a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+enum Entry {
+    Free,
+    At(Instant),
+    WhenArrived,
+}
+
+impl State {
+    /// Counts one more request, or says when to ask again.
+    fn enter(&mut self, now: Instant) -> Entry {
+        let mut later: Option<Instant> = None;
+        for window in &mut self.windows {
+            window.forget(now);
+            if self.under_way + window.answered.len() < window.requests {
+                continue;
+            }
+            match window.answered.front() {
+                Some(first) => later = later.max(Some(*first + window.per)),
+                None => return Entry::WhenArrived,
+            }
+        }
+        match later {
+            Some(time) => Entry::At(time),
+            None => {
+                self.under_way += 1;
+                Entry::Free
+            }
+        }
+    }
+
+    fn leave(&mut self, time: Instant) {
+        self.under_way = self.under_way.saturating_sub(1);
+        for window in &mut self.windows {
+            let place = window.answered.partition_point(|other| *other <= time);
+            window.answered.insert(place, time);
+        }
+    }
+}
+
+impl Window {
+    fn new(limit: Limit) -> Self {
+        Self {
+            requests: usize::try_from(limit.requests.max(1)).unwrap_or(usize::MAX),
+            per: limit.per + MARGIN,
+            answered: VecDeque::new(),
+        }
+    }
+
+    fn forget(&mut self, now: Instant) {
+        while self
+            .answered
+            .front()
+            .is_some_and(|first| *first + self.per <= now)
+        {
+            self.answered.pop_front();
+        }
+    }
+}
+
+/// Spreads requests over a short window; a quarter of them may come at once.
+struct Pacer {
+    clock: TokioClock,
+    bucket: RateLimiter<NotKeyed, InMemoryState, TokioClock, NoOpMiddleware<Duration>>,
+}
+
+impl Pacer {
+    /// `None`: the limit needs no pacing.
+    fn new(limit: Limit, clock: &TokioClock) -> Option<Self> {
+        let requests = NonZeroU32::new(limit.requests)?;
+        if limit.per > PACED {
+            return None;
+        }
+        let burst = NonZeroU32::new(limit.requests / 4).unwrap_or(NonZeroU32::MIN);
+        let quota = Quota::with_period(limit.per / requests.get())?.allow_burst(burst);
+        Some(Self {
+            clock: clock.clone(),
+            bucket: RateLimiter::direct_with_clock(quota, clock.clone()),
+        })
+    }
+
+    async fn ready(&self) {
+        while let Err(early) = self.bucket.check() {
+            let wait = early.wait_time_from(self.clock.now());
+            tokio::time::sleep(wait).await;
+        }
+    }
+}
+
+/// governor on tokio's clock: its own sleeps on a thread that cancellation and tests do not reach.
+#[derive(Clone)]
+struct TokioClock(Instant);
+
+impl Clock for TokioClock {
+    type Instant = Duration;
+
+    fn now(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn limit(requests: u32, per: Duration) -> Limit {
+        Limit { requests, per }
+    }
+
+    /// The most moments that any window of length `per` holds.
+    fn fullest(moments: &[Instant], per: Duration) -> usize {
+        moments
+            .iter()
+            .enumerate()
+            .map(|(i, first)| {
+                moments[i..]
+                    .iter()
+                    .take_while(|m| **m < *first + per)
+                    .count()
+            })
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// Sends `count` requests as fast as allowed; answers when each reached the API.
+    async fn arrivals(
+        limits: &[Limit],
+        in_flight: usize,
+        count: usize,
+    ) -> (Vec<Instant>, Duration) {
+        let limiter = Arc::new(Limiter::new(limits, in_flight));
+        let cancel = CancellationToken::new();
+        let begun = Instant::now();
+        let mut tasks = tokio::task::JoinSet::new();
+        for i in 0..count {
+            let (limiter, cancel) = (Arc::clone(&limiter), cancel.clone());
+            tasks.spawn(async move {
+                let mut permit = limiter.permit(MINUTE, &cancel).await.unwrap();
+                // The way there takes between 0 and 90 ms, the way back 10 ms.
+                tokio::time::sleep(Duration::from_millis((i as u64 * 37) % 91)).await;
+                let arrived = Instant::now();
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                permit.answered();
+                arrived
+            });
+        }
+        let mut moments = Vec::new();
+        while let Some(moment) = tasks.join_next().await {
+            moments.push(moment.unwrap());
+        }
+        moments.sort();
+        (moments, begun.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_window_at_the_api_holds_more_than_allowed() {
+        for (limits, in_flight, count) in [
+            (
+                vec![limit(300, MINUTE), limit(15, Duration::from_secs(1))],
+                8,
+                1000,
+            ),
+            (vec![limit(5, Duration::from_secs(1))], 4, 60),
+            (vec![limit(1, Duration::from_millis(100))], 4, 40),
+            (vec![limit(100, MINUTE)], 50, 350),
+            (
+                vec![
+                    limit(2, Duration::from_secs(1)),
+                    limit(10, MINUTE),
+                    limit(30, 10 * MINUTE),
+                ],
+                3,
+                65,
+            ),
+        ] {
+            let (moments, _) = arrivals(&limits, in_flight, count).await;
+            assert_eq!(moments.len(), count);
+            for limit in limits {
+                let fullest = fullest(&moments, limit.per);
+                assert!(fullest <= limit.requests as usize, "{limit:?}: {fullest}");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_few_requests_run_at_the_speed_of_the_short_window() {
+        let limits = [limit(300, MINUTE), limit(15, Duration::from_secs(1))];
+        let (_, took) = arrivals(&limits, 8, 150).await;
+        // 150 at 15 per second, each counted until 10 to 100 ms after it was sent.
+        assert!(took < Duration::from_secs(12), "{took:?}");
+        let (_, took) = arrivals(&limits, 8, 900).await;
+        assert!(
+            took > Duration::from_secs(120) && took < Duration::from_secs(150),
+            "{took:?}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn goes_in_the_order_of_asking() {
+        let limiter = Arc::new(Limiter::new(&[limit(10, Duration::from_secs(1))], 2));
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let cancel = CancellationToken::new();
+        let mut tasks = tokio::task::JoinSet::new();
+        for i in 0..50 {
+            let (limiter, order, cancel) =
+                (Arc::clone(&limiter), Arc::clone(&order), cancel.clone());
+            tasks.spawn(async move {
+                let _permit = limiter.permit(MINUTE, &cancel).await.unwrap();
+                order.lock().unwrap().push(i);
+            });
+            tokio::task::yield_now().await;
+        }
+        tasks.join_all().await;
+        assert_eq!(*order.lock().unwrap(), (0..50).collect::<Vec<_>>());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_holds_all_back_and_a_long_one_is_an_error() {
+        let limiter = Limiter::new(&[], 4);
+        let cancel = CancellationToken::new();
+        limiter.pause(Duration::from_secs(30));
+        limiter.pause(Duration::from_secs(5));
+        let permit = limiter.permit(MINUTE, &cancel).await.unwrap();
+        assert!(
+            permit.waited >= Duration::from_secs(30),
+            "{:?}",
+            permit.waited
+        );
+        limiter.pause(Duration::from_secs(90));
+        let refused = limiter.permit(MINUTE, &cancel).await.map(|_| ());
+        assert!(matches!(refused, Err(Error::RateLimited { .. })));
+        tokio::time::advance(Duration::from_secs(31)).await;
+        assert!(limiter.permit(MINUTE, &cancel).await.is_ok());
+        limiter.pause(Duration::from_secs(1 << 40));
+        tokio::time::advance(LONGEST_PAUSE).await;
+        assert!(limiter.permit(MINUTE, &cancel).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_waiter_that_is_cancelled_takes_nothing() {
+        let limiter = Limiter::new(&[limit(1, MINUTE)], 1);
+        let cancel = CancellationToken::new();
+        let held = limiter.permit(MINUTE, &cancel).await.unwrap();
+        let stop = CancellationToken::new();
+        let waiting = limiter.permit(MINUTE, &stop);
+        tokio::pin!(waiting);
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        stop.cancel();
+        assert_eq!(waiting.await.map(|_| ()), Err(Error::Cancelled));
+        drop(held);
+        let next = limiter.permit(MINUTE, &cancel).await.unwrap();
+        assert!(next.waited >= MINUTE && next.waited < MINUTE * 2);
+    }
+}
