@@ -1,0 +1,281 @@
+//! The one place that builds an HTTP client and sends requests.
+//!
+//! reqwest's defaults are made for browsers: it follows redirects, tells the last URL (with the key
+//! in it) as `Referer`, retries on its own behind the limiter's back, waits for ever, and prints
+//! whole URLs in its errors. All of that is switched off here, and its errors do not leave this file.
+
+use std::error::Error as StdError;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use reqwest::{
+    Response,
+    header::{
+        ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, LINK, LOCATION,
+        RETRY_AFTER,
+    },
+    redirect, retry,
+};
+use url::{Host, Url};
+
+use super::{
+    Address, Error, Trouble,
+    address::{host_of, same_origin},
+    auth::{Signer, header_name, secret_value},
+    request::Draft,
+    retry::retry_after,
+};
+use crate::{clock, config};
+
+/// Most bytes reserved because the API announced them, before any has come.
+const RESERVE: u64 = 4 << 20;
+
+/// A configured connection pool for one origin.
+pub(super) struct Client {
+    http: reqwest::Client,
+    base: Url,
+    /// `client.headers`, and what we say of ourselves.
+    headers: HeaderMap,
+    max_body: u64,
+    statuses: Vec<u16>,
+}
+
+/// A successful answer with its whole body.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    /// The content type names JSON, or there is none.
+    pub(super) json_type: bool,
+    /// Values of the `Link` headers.
+    pub(super) links: Vec<String>,
+    pub(super) date: Option<DateTime<Utc>>,
+    pub(super) received_at: DateTime<Utc>,
+    pub(super) body: Bytes,
+    pub(super) at: Address,
+}
+
+/// An answer whose status was good and whose body is still to come.
+pub(super) struct Head {
+    response: Response,
+    at: Address,
+}
+
+impl Client {
+    #[expect(clippy::disallowed_methods, reason = "this is the one place")]
+    pub(super) fn new(config: &config::source::Client) -> Result<Self, Error> {
+        let base = config.base_url.clone();
+        let loopback = is_loopback(&base);
+        let plain = base.scheme() == "http";
+        if plain && !loopback && !config.allow_http {
+            return Err(Error::InsecureUrl {
+                host: host_of(&base),
+            });
+        }
+        let mut headers =
+            HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))]);
+        for (name, value) in &config.headers {
+            headers.insert(header_name(name)?, secret_value(name, value.expose())?);
+        }
+        // Fails when there is a provider already, which is then as good.
+        rustls::crypto::ring::default_provider()
+            .install_default()
+            .ok();
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("rosterd/", env!("CARGO_PKG_VERSION")))
+            .https_only(!plain)
+            .connect_timeout(config.timeouts.connect)
+            .read_timeout(config.timeouts.read)
+            .timeout(config.timeouts.total)
+            .redirect(redirect::Policy::none())
+            .referer(false)
+            .retry(retry::never())
+            .pool_max_idle_per_host(config.max_in_flight);
+        if loopback {
+            // A proxy from the environment would look for the API on its own machine.
+            builder = builder.no_proxy();
+        }
+        Ok(Self {
+            http: builder.build().map_err(|_| Error::Client)?,
+            base,
+            headers,
+            // Places in a body are 32 bit numbers.
+            max_body: config.max_body.min(u64::from(u32::MAX)),
+            statuses: config.retry.statuses.clone(),
+        })
+    }
+
+    /// The configured origin.
+    pub(super) fn base(&self) -> &Url {
+        &self.base
+    }
+
+    /// Signs and sends a request, and waits for the answer's headers.
+    pub(super) async fn send(&self, draft: &Draft, signer: Option<&Signer>) -> Result<Head, Error> {
+        if !same_origin(&self.base, &draft.url) {
+            return Err(Error::ForeignLink {
+                host: host_of(&draft.url),
+            });
+        }
+        let at = Address::of(&draft.url);
+        let mut url = draft.url.clone();
+        let mut headers = self.headers.clone();
+        headers.extend(draft.headers.clone());
+        if let Some(signer) = signer {
+            signer.sign(&mut url, &mut headers);
+        }
+        let mut request = reqwest::Request::new(draft.method.clone(), url);
+        *request.headers_mut() = headers;
+        *request.body_mut() = draft.body.clone().map(Into::into);
+        let sent = self.http.execute(request).await;
+        let response = sent.map_err(|e| transport(&e, at.clone()))?;
+        self.judge(response, at)
+    }
+
+    fn judge(&self, response: Response, at: Address) -> Result<Head, Error> {
+        let status = response.status();
+        if status.is_redirection() {
+            let host = response
+                .headers()
+                .get(LOCATION)
+                .and_then(|value| value.to_str().ok())
+                .and_then(|value| self.base.join(value).ok())
+                .map_or_else(|| "an unreadable place".into(), |url| host_of(&url));
+            return Err(Error::Redirect { host });
+        }
+        if !status.is_success() {
+            let text = |name| {
+                response
+                    .headers()
+                    .get(name)
+                    .and_then(|v: &HeaderValue| v.to_str().ok())
+            };
+            return Err(Error::Status {
+                status: status.as_u16(),
+                listed: self.statuses.contains(&status.as_u16()),
+                after: text(RETRY_AFTER)
+                    .and_then(|value| retry_after(value, date_of(response.headers()))),
+                at,
+            });
+        }
+        Ok(Head { response, at })
+    }
+
+    /// Reads the body, up to the cap on its decoded bytes.
+    pub(super) async fn read(&self, head: Head) -> Result<Answer, Error> {
+        let Head { mut response, at } = head;
+        let headers = response.headers();
+        // reqwest takes the header away when it decodes.
+        if headers
+            .get_all(CONTENT_ENCODING)
+            .iter()
+            .any(|v| v != "identity")
+        {
+            return Err(Error::UnknownEncoding { at });
+        }
+        let date = date_of(headers);
+        let json_type = headers.get(CONTENT_TYPE).is_none_or(|value| {
+            value
+                .to_str()
+                .is_ok_and(|v| v.to_ascii_lowercase().contains("json"))
+        });
+        let links = headers
+            .get_all(LINK)
+            .iter()
+            .filter_map(|value| value.to_str().ok().map(str::to_owned))
+            .collect();
+        let status = response.status().as_u16();
+        let too_large = |at| Error::BodyTooLarge {
+            limit: self.max_body,
+            at,
+        };
+        let announced = response.content_length().unwrap_or(0);
+        if announced > self.max_body {
+            return Err(too_large(at));
+        }
+        let mut body: Vec<u8> = Vec::with_capacity(announced.min(RESERVE) as usize);
+        loop {
+            match response.chunk().await {
+                Ok(Some(chunk)) => {
+                    if (body.len() + chunk.len()) as u64 > self.max_body {
+                        // Dropping the answer closes its connection: nobody reads the rest.
+                        return Err(too_large(at));
+                    }
+                    make_room(&mut body, chunk.len(), self.max_body as usize);
+                    body.extend_from_slice(&chunk);
+                }
+                Ok(None) => break,
+                Err(e) => return Err(transport(&e, at)),
+            }
+        }
+        if body.capacity() - body.len() > body.len() / 4 {
+            // Pages wait for each other; room that nobody needs would wait with them.
+            body.shrink_to_fit();
+        }
+        Ok(Answer {
+            status,
+            json_type,
+            links,
+            date,
+            received_at: clock::now(),
+            body: body.into(),
+            at,
+        })
+    }
+}
+
+/// Doubles the buffer as it fills, but never beyond the cap.
+fn make_room(body: &mut Vec<u8>, more: usize, cap: usize) {
+    let needed = body.len() + more;
+    if needed > body.capacity() {
+        let wanted = (body.capacity() * 2).clamp(needed, cap.max(needed));
+        body.reserve_exact(wanted - body.len());
+    }
+}
+
+fn date_of(headers: &HeaderMap) -> Option<DateTime<Utc>> {
+    let text = headers.get(DATE)?.to_str().ok()?;
+    httpdate::parse_http_date(text).ok().map(Into::into)
+}
+
+/// Whether the API is on this machine.
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    }
+}
+
+/// Takes the kind of a failure and leaves its text, which holds the URL.
+fn transport(error: &reqwest::Error, at: Address) -> Error {
+    let trouble = if error.is_timeout() {
+        Trouble::Timeout
+    } else if causes(error).any(is_tls) {
+        Trouble::Tls
+    } else if error.is_connect() {
+        // The resolver's error has no type that could be asked for.
+        if causes(error).any(|cause| cause.to_string().contains("dns error")) {
+            Trouble::Dns
+        } else {
+            Trouble::Connect
+        }
+    } else {
+        Trouble::Broken
+    };
+    Error::Transport { trouble, at }
+}
+
+fn causes<'e>(
+    error: &'e (dyn StdError + 'static),
+) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |&e| e.source())
+}
+
+/// An `io::Error` hides what it wraps from `source()`, also when that is another `io::Error`.
+fn is_tls(error: &(dyn StdError + 'static)) -> bool {
+    let inner = error
+        .downcast_ref::<std::io::Error>()
+        .and_then(std::io::Error::get_ref);
+    error.is::<rustls::Error>() || inner.is_some_and(|inner| is_tls(inner))
+}

@@ -1,0 +1,374 @@
+//! From an endpoint and a position to a request, without its key.
+
+use bytes::Bytes;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use serde_json::Value;
+use url::Url;
+
+use super::{
+    Address, Error, Position, WalkPlan,
+    address::same_origin,
+    auth::{header_name, secret_value},
+};
+use crate::config::endpoint::{Method, Paginator, Step, Target};
+
+/// A request that may be sent any number of times.
+#[derive(Debug, Clone)]
+pub(super) struct Draft {
+    pub(super) method: reqwest::Method,
+    pub(super) url: Url,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Option<Bytes>,
+}
+
+/// What all requests of a walk have in common.
+#[derive(Debug)]
+pub(super) struct Template {
+    method: reqwest::Method,
+    /// Without query.
+    url: Url,
+    query: Vec<(String, String)>,
+    headers: HeaderMap,
+    json: Option<Value>,
+    paginator: Paginator,
+}
+
+impl Template {
+    pub(super) fn new(base: &Url, plan: &WalkPlan) -> Result<Self, Error> {
+        let endpoint = &plan.endpoint;
+        let mut url = join(base, &endpoint.path)?;
+        let mut query: Vec<(String, String)> = url.query_pairs().into_owned().collect();
+        url.set_query(None);
+        for (name, value) in &endpoint.params {
+            match value {
+                Value::Array(values) => {
+                    let texts = values.iter().filter_map(text_of);
+                    query.extend(texts.map(|text| (name.clone(), text)));
+                }
+                value => query.extend(text_of(value).map(|text| (name.clone(), text))),
+            }
+        }
+        let start_param = endpoint
+            .incremental
+            .as_ref()
+            .and_then(|i| i.start_param.as_ref());
+        if let (Some(name), Some(value)) = (start_param, &plan.start_value) {
+            set(&mut query, name, value.clone());
+        }
+        let mut headers = HeaderMap::new();
+        for (name, value) in &endpoint.headers {
+            headers.insert(header_name(name)?, secret_value(name, value)?);
+        }
+        Ok(Self {
+            method: match endpoint.method {
+                Method::Get => reqwest::Method::GET,
+                Method::Post => reqwest::Method::POST,
+            },
+            url,
+            query,
+            headers,
+            json: endpoint.json.clone(),
+            paginator: endpoint.paginator.clone(),
+        })
+    }
+
+    /// The request for one position; `None` is the beginning of a walk that starts without a token.
+    pub(super) fn draft(&self, position: Option<&Position>) -> Result<Draft, Error> {
+        let mut query = self.query.clone();
+        let mut json = self.json.clone();
+        let mut put = |target: &Target, value: Value| match target {
+            Target::Query(name) => {
+                if let Some(text) = text_of(&value) {
+                    set(&mut query, name, text);
+                }
+            }
+            Target::Body(path) => put_in(json.get_or_insert(Value::Null), &path.0, value),
+        };
+        let mut link = None;
+        match (&self.paginator, position) {
+            (
+                Paginator::Offset {
+                    limit,
+                    offset,
+                    limit_to,
+                    ..
+                },
+                Some(Position::Offset(at)),
+            ) => {
+                put(offset, (*at).into());
+                put(limit_to, (*limit).into());
+            }
+            (Paginator::PageNumber { page, .. }, Some(Position::Page(number))) => {
+                put(page, (*number).into());
+            }
+            (Paginator::Cursor { cursor, .. }, Some(Position::Cursor(token))) => {
+                put(cursor, token.as_str().into());
+            }
+            (
+                Paginator::JsonLink { .. } | Paginator::HeaderLink { .. },
+                Some(Position::Url(url)),
+            ) => {
+                link = Some(Url::parse(url).map_err(|_| Error::BadPosition)?);
+            }
+            (
+                Paginator::SinglePage
+                | Paginator::Cursor { .. }
+                | Paginator::JsonLink { .. }
+                | Paginator::HeaderLink { .. },
+                None,
+            ) => {}
+            (
+                Paginator::SinglePage
+                | Paginator::Offset { .. }
+                | Paginator::PageNumber { .. }
+                | Paginator::Cursor { .. }
+                | Paginator::JsonLink { .. }
+                | Paginator::HeaderLink { .. },
+                _,
+            ) => return Err(Error::BadPosition),
+        }
+        let url = link.unwrap_or_else(|| {
+            let mut url = self.url.clone();
+            let text = query_text(&query);
+            url.set_query((!text.is_empty()).then_some(&*text));
+            url
+        });
+        let mut headers = self.headers.clone();
+        let body = json
+            .filter(|_| self.method == reqwest::Method::POST)
+            .map(|json| {
+                headers
+                    .entry(CONTENT_TYPE)
+                    .or_insert(HeaderValue::from_static("application/json"));
+                Bytes::from(json.to_string())
+            });
+        Ok(Draft {
+            method: self.method.clone(),
+            url,
+            headers,
+            body,
+        })
+    }
+}
+
+/// Hangs `path` below `base`, as dlt does: the base's own path stays. A whole URL stands for itself.
+fn join(base: &Url, path: &str) -> Result<Url, Error> {
+    let bad = || {
+        // A query may hold anything, a user too.
+        let shown = match Url::parse(path) {
+            Ok(url) => Address::of(&url).to_string(),
+            Err(_) => path.chars().take_while(|c| *c != '?').collect(),
+        };
+        Error::BadPath { path: shown.into() }
+    };
+    let url = if path.contains("://") {
+        Url::parse(path).map_err(|_| bad())?
+    } else {
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let mut url = base.clone();
+        if !path.is_empty() {
+            let joined = format!(
+                "{}/{}",
+                base.path().trim_end_matches('/'),
+                path.trim_start_matches('/')
+            );
+            url.set_path(&joined);
+        }
+        let queries = [base.query().unwrap_or(""), query];
+        let queries: Vec<&str> = queries.into_iter().filter(|q| !q.is_empty()).collect();
+        url.set_query(Some(&queries.join("&")));
+        url
+    };
+    if same_origin(base, &url) {
+        Ok(url)
+    } else {
+        Err(bad())
+    }
+}
+
+/// A parameter's text; `None` leaves it out.
+fn text_of(value: &Value) -> Option<String> {
+    match value {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            Some(value.to_string())
+        }
+    }
+}
+
+/// Gives a parameter one value, in the place of the first it had.
+fn set(query: &mut Vec<(String, String)>, name: &str, value: String) {
+    let place = query
+        .iter()
+        .position(|(n, _)| n == name)
+        .unwrap_or(query.len());
+    query.retain(|(n, _)| n != name);
+    query.insert(place, (name.to_owned(), value));
+}
+
+/// Sets a value in a JSON document, making objects on the way. List positions that do not exist,
+/// and steps through other values, leave the document as it is.
+fn put_in(document: &mut Value, path: &[Step], value: Value) {
+    let Some((step, rest)) = path.split_first() else {
+        *document = value;
+        return;
+    };
+    if document.is_null() {
+        *document = Value::Object(serde_json::Map::new());
+    }
+    match (step, document) {
+        (Step::Key(key), Value::Object(map)) => {
+            put_in(map.entry(key.as_str()).or_insert(Value::Null), rest, value);
+        }
+        (Step::Index(index), Value::Array(items)) => {
+            let index = usize::try_from(*index).unwrap_or(usize::MAX);
+            if let Some(item) = items.get_mut(index) {
+                put_in(item, rest, value);
+            }
+        }
+        (Step::Key(_) | Step::Index(_), _) => {}
+    }
+}
+
+fn query_text(query: &[(String, String)]) -> String {
+    let pairs: Vec<String> = query
+        .iter()
+        .map(|(name, value)| format!("{}={}", encoded(name), encoded(value)))
+        .collect();
+    pairs.join("&")
+}
+
+/// Percent-encodes for a query. A space becomes `%20`: every server reads that, not every one `+`.
+pub(super) fn encoded(text: &str) -> String {
+    let form: String = url::form_urlencoded::byte_serialize(text.as_bytes()).collect();
+    form.replace('+', "%20")
+}
+
+#[cfg(test)]
+mod tests {
+    use indexmap::IndexMap;
+    use serde_json::json;
+
+    use super::*;
+    use crate::config::endpoint::{DottedPath, Endpoint, Incremental, Selector};
+
+    fn key(name: &str) -> Step {
+        Step::Key(name.into())
+    }
+
+    fn plan(paginator: Paginator) -> WalkPlan {
+        WalkPlan {
+            endpoint: Endpoint {
+                method: Method::Post,
+                path: "people?fields=a,b&page=9".into(),
+                params: IndexMap::from([
+                    ("q".to_owned(), json!("a b+c&d")),
+                    ("none".to_owned(), Value::Null),
+                    ("on".to_owned(), json!(true)),
+                    ("ids".to_owned(), json!([1, null, "x"])),
+                ]),
+                headers: IndexMap::new(),
+                json: Some(json!({"filter": {"x": 1}})),
+                data_selector: Selector::Root,
+                paginator,
+                incremental: Some(Incremental {
+                    cursor_path: DottedPath(vec![key("updated")]),
+                    initial_value: None,
+                    start_param: Some("since".into()),
+                    lag: std::time::Duration::ZERO,
+                }),
+            },
+            start_value: Some("2020-01-01T00:00:00+02:00".into()),
+            resume: None,
+            first_page: 0,
+            max_pages: 10,
+        }
+    }
+
+    #[test]
+    fn parameters_keep_their_order_and_are_encoded_once() {
+        let base = Url::parse("https://api.test/v1/?tenant=7").unwrap();
+        let cursor = Paginator::Cursor {
+            cursor_path: DottedPath(vec![key("next")]),
+            cursor: Target::Query("page".into()),
+            stop_after_empty_page: false,
+            has_more_path: None,
+        };
+        let template = Template::new(&base, &plan(cursor)).unwrap();
+        let common = "https://api.test/v1/people?tenant=7&fields=a%2Cb&page=";
+        let rest = "&q=a%20b%2Bc%26d&on=true&ids=1&ids=x&since=2020-01-01T00%3A00%3A00%2B02%3A00";
+        assert_eq!(
+            template.draft(None).unwrap().url.as_str(),
+            format!("{common}9{rest}")
+        );
+        let draft = template
+            .draft(Some(&Position::Cursor("á=".into())))
+            .unwrap();
+        assert_eq!(draft.url.as_str(), format!("{common}%C3%A1%3D{rest}"));
+        assert_eq!(
+            template.draft(Some(&Position::Offset(3))).unwrap_err(),
+            Error::BadPosition
+        );
+    }
+
+    #[test]
+    fn positions_go_into_the_body_where_asked() {
+        let base = Url::parse("https://api.test").unwrap();
+        let offset = Paginator::Offset {
+            limit: 50,
+            start: 0,
+            offset: Target::Body(DottedPath(vec![key("page"), key("from")])),
+            limit_to: Target::Body(DottedPath(vec![key("filter"), key("size")])),
+            stop: crate::config::endpoint::Stop {
+                total_path: None,
+                has_more_path: None,
+                after_empty_page: true,
+            },
+            maximum_offset: None,
+        };
+        let template = Template::new(&base, &plan(offset)).unwrap();
+        let draft = template.draft(Some(&Position::Offset(100))).unwrap();
+        let body: Value = serde_json::from_slice(&draft.body.unwrap()).unwrap();
+        assert_eq!(
+            body,
+            json!({"filter": {"x": 1, "size": 50}, "page": {"from": 100}})
+        );
+        assert_eq!(draft.headers[CONTENT_TYPE], "application/json");
+    }
+
+    #[test]
+    fn paths_hang_below_the_base_and_stay_on_its_origin() {
+        for (base, path, expected) in [
+            (
+                "https://api.test/v1",
+                "people",
+                Some("https://api.test/v1/people"),
+            ),
+            (
+                "https://api.test/v1/",
+                "/people/",
+                Some("https://api.test/v1/people/"),
+            ),
+            ("https://api.test", "", Some("https://api.test/")),
+            (
+                "https://api.test/v1",
+                "https://api.test/other",
+                Some("https://api.test/other"),
+            ),
+            ("https://api.test/v1", "https://evil.test/other", None),
+            (
+                "https://api.test/v1",
+                "//evil.test/other",
+                Some("https://api.test/v1/evil.test/other"),
+            ),
+        ] {
+            let url = join(&Url::parse(base).unwrap(), path).ok();
+            let url = url.map(|mut url| {
+                url.set_query(None);
+                url.to_string()
+            });
+            assert_eq!(url.as_deref(), expected, "{base} {path}");
+        }
+    }
+}
