@@ -1,0 +1,263 @@
+//! From a body to the places of its records.
+//!
+//! The records stay where they are in the body. Only a JSONPath expression that is more than plain
+//! steps needs the whole body as a tree; its records are written out anew.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::{
+    Error,
+    client::Answer,
+    select::{self, Records, Slot, Wanted},
+};
+use crate::config::endpoint::{DottedPath, Endpoint, Paginator, Selector, Step};
+
+mod expression;
+
+use expression::Expression;
+
+/// What to look for in the answers of one endpoint.
+#[derive(Debug)]
+pub(super) struct Decoder {
+    wanted: Wanted,
+    expression: Option<Expression>,
+    /// The selector as configured, for errors.
+    selector: Box<str>,
+}
+
+/// A body whose records are known.
+#[derive(Debug)]
+pub(super) struct Decoded {
+    pub(super) body: Bytes,
+    pub(super) records: Vec<Range<u32>>,
+    pub(super) envelope: Envelope,
+    /// Hash of all records, to notice a page that comes again.
+    pub(super) content: u128,
+    /// Status 204: the API says that there is nothing at this place.
+    pub(super) no_content: bool,
+}
+
+/// The paginator's values.
+#[derive(Debug, Default)]
+pub(super) struct Envelope {
+    pub(super) total: Option<Scalar>,
+    pub(super) has_more: Option<Scalar>,
+    pub(super) next: Option<Scalar>,
+}
+
+/// A small JSON value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Scalar {
+    Null,
+    Bool(bool),
+    /// As it stands in the body.
+    Number(String),
+    Text(String),
+    /// A list, an object, or a text beyond [`Scalar::MAX`].
+    Other,
+}
+
+impl Scalar {
+    /// Longest token or link. Servers refuse longer URLs, and each is kept in the checkpoint.
+    const MAX: usize = 8 << 10;
+
+    fn of(raw: &RawValue) -> Self {
+        let text = raw.get();
+        match text.as_bytes().first() {
+            _ if text.len() > Self::MAX => Self::Other,
+            Some(b'n') => Self::Null,
+            Some(b't') => Self::Bool(true),
+            Some(b'f') => Self::Bool(false),
+            Some(b'"') => serde_json::from_str(text).map_or(Self::Other, Self::Text),
+            Some(b'{' | b'[') | None => Self::Other,
+            Some(_) => Self::Number(text.to_owned()),
+        }
+    }
+}
+
+impl Decoder {
+    pub(super) fn new(endpoint: &Endpoint) -> Self {
+        let mut wanted = Wanted::default();
+        let mut expression = None;
+        let selector = match &endpoint.data_selector {
+            Selector::Root => {
+                wanted.records_at(&[]);
+                "the body".to_owned()
+            }
+            Selector::Path(path) => {
+                wanted.records_at(&path.0);
+                shown(path)
+            }
+            Selector::JsonPath(path) => {
+                expression = Some(Expression::new(path));
+                path.to_string()
+            }
+        };
+        let mut slot = |slot, path: &Option<DottedPath>| {
+            if let Some(path) = path {
+                wanted.slot_at(slot, path);
+            }
+        };
+        match &endpoint.paginator {
+            Paginator::SinglePage | Paginator::HeaderLink { .. } => {}
+            Paginator::Offset { stop, .. } | Paginator::PageNumber { stop, .. } => {
+                slot(Slot::Total, &stop.total_path);
+                slot(Slot::HasMore, &stop.has_more_path);
+            }
+            Paginator::Cursor {
+                cursor_path,
+                has_more_path,
+                ..
+            } => {
+                slot(Slot::HasMore, has_more_path);
+                wanted.slot_at(Slot::Next, cursor_path);
+            }
+            Paginator::JsonLink { next_url_path } => wanted.slot_at(Slot::Next, next_url_path),
+        }
+        Self {
+            wanted,
+            expression,
+            selector: selector.into(),
+        }
+    }
+
+    /// Finds the records of a successful answer. `page` is its ordinal, for errors.
+    pub(super) fn decode(&self, answer: &Answer, page: u64) -> Result<Decoded, Error> {
+        if answer.status == 204 {
+            return Ok(Decoded {
+                body: Bytes::new(),
+                records: Vec::new(),
+                envelope: Envelope::default(),
+                content: 0,
+                no_content: true,
+            });
+        }
+        let at = || answer.at.clone();
+        let text = text_of(answer)?;
+        let broken = |e: &serde_json::Error| Error::InvalidJson {
+            offset: (answer.body.len() - text.len() + offset_of(e, text)) as u64,
+            truncated: e.is_eof(),
+            at: at(),
+        };
+        let found = select::scan(text, &self.wanted).map_err(|e| broken(&e))?;
+        let envelope = Envelope {
+            total: found.total.map(Scalar::of),
+            has_more: found.has_more.map(Scalar::of),
+            next: found.next.map(Scalar::of),
+        };
+        let misshapen = |what| Error::UnexpectedShape {
+            path: self.selector.clone(),
+            what,
+            page,
+        };
+        let (body, records) = match &self.expression {
+            Some(expression) => expression.records(text).map_err(|e| match e {
+                expression::Failure::Json(e) => broken(&e),
+                expression::Failure::Shape(what) => misshapen(what),
+            })?,
+            None => {
+                let records = match found.records {
+                    Records::List(elements) => ranges(&answer.body, &elements),
+                    Records::One(raw) if raw.get().starts_with('{') => ranges(&answer.body, &[raw]),
+                    Records::One(raw) if raw.get().starts_with("null") => {
+                        return Err(misshapen("is null instead of a list"));
+                    }
+                    Records::One(_) | Records::Other => {
+                        return Err(misshapen("is neither a list nor an object"));
+                    }
+                    Records::Missing => return Err(misshapen("is not in the answer")),
+                };
+                (answer.body.clone(), records)
+            }
+        };
+        Ok(Decoded {
+            content: content_hash(&body, &records),
+            body,
+            records,
+            envelope,
+            no_content: false,
+        })
+    }
+}
+
+/// The body as text, without a byte order mark.
+fn text_of(answer: &Answer) -> Result<&str, Error> {
+    let at = || answer.at.clone();
+    let body: &[u8] = &answer.body;
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    match body.iter().find(|b| !b.is_ascii_whitespace()) {
+        None => return Err(Error::EmptyBody { at: at() }),
+        // Some APIs send JSON as text/html, so what looks like JSON is read as JSON.
+        Some(b'{' | b'[') => {}
+        Some(b'<') => return Err(Error::NotJson { at: at() }),
+        Some(_) if answer.json_type => {}
+        Some(_) => return Err(Error::NotJson { at: at() }),
+    }
+    std::str::from_utf8(body).map_err(|e| Error::InvalidUtf8 {
+        offset: (answer.body.len() - body.len() + e.valid_up_to()) as u64,
+        at: at(),
+    })
+}
+
+/// Where in `text` the parser stopped. It tells line and column only, both from 1, in bytes.
+fn offset_of(error: &serde_json::Error, text: &str) -> usize {
+    let line_start = match error.line() {
+        0 | 1 => 0,
+        line => text
+            .bytes()
+            .enumerate()
+            .filter(|(_, b)| *b == b'\n')
+            .nth(line - 2)
+            .map_or(0, |(at, _)| at + 1),
+    };
+    (line_start + error.column()).min(text.len())
+}
+
+/// Places of `elements`, which are parts of `body`.
+fn ranges(body: &Bytes, elements: &[&RawValue]) -> Vec<Range<u32>> {
+    let base = body.as_ptr() as usize;
+    elements
+        .iter()
+        .map(|element| {
+            let text = element.get();
+            // The client holds bodies below 4 GiB.
+            let start = (text.as_ptr() as usize - base) as u32;
+            start..start + text.len() as u32
+        })
+        .collect()
+}
+
+/// Hash from the first record to the last. What stands around them (time stamps, request ids) may
+/// differ although the page is the same.
+fn content_hash(body: &Bytes, records: &[Range<u32>]) -> u128 {
+    match (records.first(), records.last()) {
+        (Some(first), Some(last)) => body
+            .get(first.start as usize..last.end as usize)
+            .map_or(0, xxh3_128),
+        _ => 0,
+    }
+}
+
+/// A path as it is written in the configuration.
+pub(super) fn shown(path: &DottedPath) -> String {
+    let mut text = String::new();
+    for step in &path.0 {
+        match step {
+            Step::Key(key) => {
+                if !text.is_empty() {
+                    text.push('.');
+                }
+                text.push_str(key);
+            }
+            Step::Index(index) => text.push_str(&format!("[{index}]")),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+pub(super) mod tests;
