@@ -1,0 +1,213 @@
+//! Sends a request until it succeeds or must not be sent again. Judges nothing itself: what may be
+//! tried again stands in [`Error::retry`].
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Api, Decision, Error,
+    client::Answer,
+    decode::{Decoded, Decoder},
+    request::Draft,
+    tally::Counters,
+};
+use crate::{clock, config::source::Retry, failpoint};
+
+/// Larger bodies are decoded on a thread of their own, so that they hold up nobody.
+const INLINE: usize = 2 << 20;
+
+/// One page to fetch, on behalf of one walk.
+pub(super) struct Job {
+    pub(super) draft: Draft,
+    /// Ordinal of the page, for errors.
+    pub(super) page: u64,
+    pub(super) decoder: Arc<Decoder>,
+    pub(super) tally: Arc<Counters>,
+    pub(super) cancel: CancellationToken,
+}
+
+impl Api {
+    /// Fetches one page, with retries, each under the limits.
+    pub(super) async fn fetch(&self, job: &Job) -> Result<(Answer, Decoded), Error> {
+        let policy = &self.config.retry;
+        let mut tries: u32 = 0;
+        loop {
+            let error = match self.attempt(job).await {
+                Ok(fetched) => return Ok(fetched),
+                Err(error) => error,
+            };
+            tries += 1;
+            let (most, hint) = match error.retry() {
+                Decision::Retry { after } => (policy.max_retries, after),
+                Decision::RetryOnce => (policy.max_retries.min(1), None),
+                Decision::Stop => return Err(error),
+            };
+            let wait = wait(policy, tries, hint, fastrand::f64());
+            self.hold_others_back(&error, wait);
+            if let Some(after) = hint.filter(|after| *after > policy.max_wait) {
+                return Err(Error::RateLimited { after });
+            }
+            if tries > most {
+                return Err(error);
+            }
+            tracing::debug!(
+                %error, page = job.page, request.tries = tries, wait_ms = wait.as_millis(),
+                "request failed, trying again"
+            );
+            job.tally.retry();
+            let begun = Instant::now();
+            tokio::select! {
+                biased;
+                () = job.cancel.cancelled() => return Err(Error::Cancelled),
+                () = tokio::time::sleep(wait) => {}
+            }
+            job.tally.waited_for_retry(begun.elapsed());
+        }
+    }
+
+    /// All walks of the credential wait when the API says that it had enough of it.
+    fn hold_others_back(&self, error: &Error, wait: Duration) {
+        if let Error::Status { status, after, .. } = error
+            && (*status == 429 || after.is_some())
+        {
+            self.limiter.pause(wait);
+        }
+    }
+
+    async fn attempt(&self, job: &Job) -> Result<(Answer, Decoded), Error> {
+        let mut permit = self
+            .limiter
+            .permit(self.config.retry.max_wait, &job.cancel)
+            .await?;
+        job.tally.waited_for_limit(permit.waited);
+        failpoint::reach("fetch.before_request");
+        job.tally.request();
+        let begun = Instant::now();
+        let exchange = async {
+            let head = self.client.send(&job.draft, self.auth.as_ref()).await;
+            if !matches!(head, Err(Error::Transport { .. })) {
+                permit.answered();
+            }
+            let head = head?;
+            failpoint::reach("fetch.after_headers");
+            self.client.read(head).await
+        };
+        let answer = tokio::select! {
+            biased;
+            () = job.cancel.cancelled() => Err(Error::Cancelled),
+            answer = exchange => answer,
+        };
+        job.tally.fetched(begun.elapsed());
+        if let Err(Error::Status { status: 429, .. }) = &answer {
+            job.tally.too_many_requests();
+        }
+        let answer = answer?;
+        drop(permit);
+        job.tally.bytes(answer.body.len());
+        let fetched = if answer.body.len() > INLINE {
+            let (decoder, page) = (Arc::clone(&job.decoder), job.page);
+            let decoding = tokio::task::spawn_blocking(move || decode(&decoder, answer, page));
+            decoding.await.map_err(|_| Error::Lost)?
+        } else {
+            decode(&job.decoder, answer, job.page)
+        };
+        failpoint::reach("fetch.after_page");
+        fetched
+    }
+}
+
+fn decode(decoder: &Decoder, answer: Answer, page: u64) -> Result<(Answer, Decoded), Error> {
+    let decoded = decoder.decode(&answer, page)?;
+    Ok((answer, decoded))
+}
+
+/// How long to wait before the next try, after `tries` failed ones. `chance` is between 0 and 1.
+///
+/// Half of the backoff is fixed and half by chance: clients that failed together spread, and none
+/// comes back at once. The API's hint is a floor, also when it is longer than `max_wait`.
+fn wait(policy: &Retry, tries: u32, hint: Option<Duration>, chance: f64) -> Duration {
+    let exponent = i32::try_from(tries.saturating_sub(1)).unwrap_or(i32::MAX);
+    let factor = policy.factor.max(1.0).powi(exponent);
+    let seconds = (policy.backoff.as_secs_f64() * factor).min(policy.max_wait.as_secs_f64());
+    let backoff =
+        Duration::try_from_secs_f64(seconds * (0.5 + chance / 2.0)).unwrap_or(policy.max_wait);
+    backoff.max(hint.unwrap_or_default())
+}
+
+/// Reads `Retry-After`: seconds or an HTTP date. A date is measured from the answer's own `Date`, so
+/// that it holds when our clock is off.
+pub(super) fn retry_after(value: &str, date: Option<DateTime<Utc>>) -> Option<Duration> {
+    let value = value.trim();
+    if let Ok(seconds) = value.parse::<f64>() {
+        let valid = seconds.is_finite() && seconds >= 0.0;
+        return valid.then(|| Duration::try_from_secs_f64(seconds.ceil()).unwrap_or(Duration::MAX));
+    }
+    let until: DateTime<Utc> = httpdate::parse_http_date(value).ok()?.into();
+    let time = until - date.unwrap_or_else(clock::now);
+    Some(time.to_std().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy() -> Retry {
+        Retry {
+            max_retries: 3,
+            backoff: Duration::from_secs(1),
+            factor: 2.0,
+            max_wait: Duration::from_secs(60),
+            statuses: vec![429, 500, 502, 503, 504],
+        }
+    }
+
+    #[test]
+    fn waits_grow_by_the_factor_and_never_undercut_the_hint() {
+        let seconds = Duration::from_secs;
+        for (tries, hint, least, most) in [
+            (1, None, 0.5, 1.0),
+            (2, None, 1.0, 2.0),
+            (3, None, 2.0, 4.0),
+            (10, None, 30.0, 60.0),
+            (5000, None, 30.0, 60.0),
+            (1, Some(seconds(0)), 0.5, 1.0),
+            (1, Some(seconds(7)), 7.0, 7.0),
+            (1, Some(seconds(90)), 90.0, 90.0),
+        ] {
+            let shortest = wait(&policy(), tries, hint, 0.0).as_secs_f64();
+            let longest = wait(&policy(), tries, hint, 1.0).as_secs_f64();
+            assert_eq!(
+                (shortest, longest),
+                (least, most),
+                "try {tries}, hint {hint:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn retry_after_in_all_its_forms() {
+        let date = Some("2026-11-23T10:00:00Z".parse().unwrap());
+        for (value, expected) in [
+            ("0", Some(0)),
+            ("7", Some(7)),
+            (" 120 ", Some(120)),
+            ("1.2", Some(2)),
+            ("1000000000", Some(1_000_000_000)),
+            ("99999999999999999999999999", Some(u64::MAX)),
+            ("Mon, 23 Nov 2026 10:00:30 GMT", Some(30)),
+            ("Monday, 23-Nov-26 10:00:30 GMT", Some(30)),
+            ("Mon Nov 23 10:01:00 2026", Some(60)),
+            ("Mon, 23 Nov 2026 09:59:00 GMT", Some(0)),
+            ("-5", None),
+            ("soon", None),
+            ("", None),
+            ("NaN", None),
+        ] {
+            let read = retry_after(value, date).map(|time| time.as_secs());
+            assert_eq!(read, expected, "{value:?}");
+        }
+    }
+}
