@@ -1,11 +1,112 @@
 //! From an endpoint to pages of records, under the limiter, with retry.
 //!
+//! ```text
+//! Pager says where -> Draft -> permit -> auth -> socket -> body under a cap -> decode -> Pager
+//! ```
+//!
 //! Selecting the records stands here and not in `shape`: whether a walk goes on is decided by how
 //! many records an answer holds.
 
-use std::ops::Range;
+use std::{fmt, ops::Range, sync::Arc};
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{self, endpoint::Endpoint};
+
+mod address;
+
+mod auth;
+
+mod client;
+
+mod decode;
+
+mod error;
+
+mod limiter;
+
+mod link;
+
+mod paginate;
+
+mod request;
+
+mod retry;
+
+mod select;
+
+mod tally;
+
+mod walk;
+
+pub use address::Address;
+pub use error::{Decision, Error, Trouble};
+pub use paginate::{Ending, Proven};
+pub use tally::Tally;
+pub use walk::Walk;
+
+/// One API with one credential: its connections, its limits, its key. Shared by all walks of the
+/// source, because the API counts them together.
+pub struct Api {
+    client: client::Client,
+    limiter: limiter::Limiter,
+    auth: Option<auth::Signer>,
+    config: config::source::Client,
+}
+
+impl Api {
+    /// Builds the client and the limits of a source. Opens no connection.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InsecureUrl`] for plain HTTP that was not allowed, [`Error::BadHeader`] for a header
+    /// or key that HTTP cannot carry, [`Error::Client`] when the machine has no CA certificates.
+    pub fn new(source: &config::Source) -> Result<Self, Error> {
+        Ok(Self {
+            client: client::Client::new(&source.client)?,
+            limiter: limiter::Limiter::new(&source.client.limits, source.client.max_in_flight),
+            auth: source
+                .client
+                .auth
+                .as_ref()
+                .map(auth::Signer::new)
+                .transpose()?,
+            config: source.client.clone(),
+        })
+    }
+
+    /// Starts to walk. Requests begin at once, a few pages ahead of [`Walk::next`].
+    ///
+    /// Must be called inside a tokio runtime. The walk's tasks end when `cancel` is cancelled or the
+    /// [`Walk`] is dropped.
+    pub fn walk(self: &Arc<Self>, plan: WalkPlan, cancel: CancellationToken) -> Walk {
+        Walk::start(Arc::clone(self), plan, cancel)
+    }
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Api")
+            .field("base", &Address::of(&self.config.base_url))
+            .finish_non_exhaustive()
+    }
+}
+
+/// What to walk and from where.
+#[derive(Debug, Clone)]
+pub struct WalkPlan {
+    pub endpoint: Endpoint,
+    /// Sent as `incremental.start_param`. `None`: the parameter is left out.
+    pub start_value: Option<String>,
+    /// Where an interrupted walk goes on. `None`: from the beginning.
+    pub resume: Option<Position>,
+    /// Number of the first page, so that a resumed walk counts on.
+    pub first_page: u64,
+    /// A walk that needs more pages than this, counted from 0 and not from `first_page`, fails.
+    pub max_pages: u64,
+}
 
 /// One HTTP answer: its body and where in it the records stand.
 #[derive(Debug, Clone)]
@@ -18,6 +119,11 @@ pub struct Page {
     pub records: Vec<Range<u32>>,
     /// Where to resume after this page is committed. `None`: this was the last page.
     pub next: Option<Position>,
+    /// When the answer was complete, by this machine's clock.
+    pub received_at: DateTime<Utc>,
+    /// The answer's `Date`, to the second. The one of a walk's first page caps the cursor: a record
+    /// that claims to be younger must not push it into the future.
+    pub server_date: Option<DateTime<Utc>>,
 }
 
 /// A place in a walk, as stored in the checkpoint. Holds no secret: a key in a next link is cut out.
