@@ -1,1 +1,7 @@
 //! One binary for all integration tests: one Postgres cluster, started once, a database per test.
+
+#![cfg(test)]
+
+mod fetch;
+
+mod support;

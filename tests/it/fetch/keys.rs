@@ -1,0 +1,106 @@
+//! Where the key goes.
+
+use rosterd::{
+    config::{
+        Secret,
+        endpoint::Paginator,
+        source::{Auth, KeyLocation},
+    },
+    fetch,
+};
+
+use super::{expect_all, path, plan, source, walk};
+use crate::support::api::{Api, Fault, Key, Paging};
+
+#[tokio::test]
+async fn a_key_goes_to_its_origin_only_and_is_shown_nowhere() {
+    let api_key = |location| Auth::ApiKey {
+        name: "x-key".into(),
+        key: Secret::new("s3cret".into()),
+        location,
+    };
+    let secret = |text: &str| Secret::new(text.into());
+    for (auth, key) in [
+        (api_key(KeyLocation::Query), Key::Query("x-key", "s3cret")),
+        (api_key(KeyLocation::Header), Key::Header("x-key", "s3cret")),
+        (
+            api_key(KeyLocation::Cookie),
+            Key::Header("cookie", "x-key=s3cret"),
+        ),
+        (
+            Auth::Bearer {
+                token: secret("s3cret"),
+            },
+            Key::Header("authorization", "Bearer s3cret"),
+        ),
+        (
+            Auth::HttpBasic {
+                username: secret("me"),
+                password: secret("s3cret"),
+            },
+            Key::Header("authorization", "Basic bWU6czNjcmV0"),
+        ),
+    ] {
+        let api = Api::start().await;
+        let evil = Api::start().await;
+        api.require(key);
+        // Links that carry all parameters of the request, the key among them.
+        api.collection("employees")
+            .fill(25)
+            .page_size(10)
+            .paging(Paging::JsonLink);
+        let mut keyed = source(&api.url());
+        keyed.client.auth = Some(auth);
+        let links = || {
+            plan(Paginator::JsonLink {
+                next_url_path: path("next"),
+            })
+        };
+        let walked = walk(&keyed, links()).await;
+        expect_all(&walked, 25);
+        assert!(
+            !format!(
+                "{:?}",
+                walked.pages.iter().map(|p| &p.next).collect::<Vec<_>>()
+            )
+            .contains("s3cret")
+        );
+        assert!(!format!("{:?}", fetch::Api::new(&keyed).unwrap()).contains("s3cret"));
+        let requests = api.requests();
+        assert!(
+            requests
+                .iter()
+                .all(|seen| seen.target.matches("s3cret").count() <= 1)
+        );
+        assert!(
+            requests
+                .iter()
+                .all(|seen| !seen.headers.contains_key("referer"))
+        );
+
+        for (fault, code) in [
+            (
+                Fault::Redirect(format!("{}/v1/employees", evil.url())),
+                "redirect_refused",
+            ),
+            (
+                Fault::Redirect(format!("{}/v1/employees?x=1", api.url())),
+                "redirect_refused",
+            ),
+            (
+                Fault::Answer(
+                    200,
+                    "application/json",
+                    format!(r#"{{"data":[],"next":"{}/x"}}"#, evil.url()).into(),
+                ),
+                "foreign_next_link",
+            ),
+        ] {
+            api.page(0).goes(fault).once();
+            let error = walk(&keyed, links()).await.end.unwrap_err();
+            assert_eq!(error.fault().code, code);
+            assert!(!format!("{error} {error:?} {:?}", error.fault()).contains("s3cret"));
+        }
+        assert!(evil.requests().is_empty());
+    }
+}

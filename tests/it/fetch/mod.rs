@@ -1,0 +1,178 @@
+//! Walks through a fake API: every paginator, every way in which an answer goes wrong.
+
+use std::{sync::Arc, time::Duration};
+
+use indexmap::IndexMap;
+use rosterd::{
+    config::{
+        Source,
+        endpoint::{DottedPath, Endpoint, Method, Paginator, Selector, Step, Stop, Target},
+        source::{Client, Retry, Timeouts},
+    },
+    fetch::{self, Ending, Error, Page, Tally, WalkPlan},
+};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+mod faults;
+
+mod keys;
+
+mod pace;
+
+mod paging;
+
+fn path(text: &str) -> DottedPath {
+    DottedPath(text.split('.').map(|key| Step::Key(key.into())).collect())
+}
+
+fn query(name: &str) -> Target {
+    Target::Query(name.into())
+}
+
+fn stop(total: Option<&str>, has_more: Option<&str>) -> Stop {
+    Stop {
+        total_path: total.map(path),
+        has_more_path: has_more.map(path),
+        after_empty_page: true,
+    }
+}
+
+fn offset(limit: u64, stop: Stop) -> Paginator {
+    Paginator::Offset {
+        limit,
+        start: 0,
+        offset: query("offset"),
+        limit_to: query("limit"),
+        stop,
+        maximum_offset: None,
+    }
+}
+
+fn pages(start: u64, total: Option<&str>) -> Paginator {
+    Paginator::PageNumber {
+        start,
+        page: query("page"),
+        stop: stop(total, None),
+        maximum_page: None,
+    }
+}
+
+fn cursor() -> Paginator {
+    Paginator::Cursor {
+        cursor_path: path("next_cursor"),
+        cursor: query("cursor"),
+        stop_after_empty_page: false,
+        has_more_path: None,
+    }
+}
+
+fn plan(paginator: Paginator) -> WalkPlan {
+    WalkPlan {
+        endpoint: Endpoint {
+            method: Method::Get,
+            path: "/v1/employees".into(),
+            params: IndexMap::new(),
+            headers: IndexMap::new(),
+            json: None,
+            data_selector: Selector::Path(path("data")),
+            paginator,
+            incremental: None,
+        },
+        start_value: None,
+        resume: None,
+        first_page: 0,
+        max_pages: 1000,
+    }
+}
+
+fn source(url: &str) -> Source {
+    Source {
+        name: "hr".into(),
+        account: "default".into(),
+        client: Client {
+            base_url: url.parse().unwrap(),
+            headers: IndexMap::new(),
+            auth: None,
+            limits: Vec::new(),
+            max_in_flight: 4,
+            retry: Retry {
+                max_retries: 3,
+                backoff: Duration::from_millis(10),
+                factor: 2.0,
+                max_wait: Duration::from_secs(2),
+                statuses: vec![429, 500, 502, 503, 504],
+            },
+            timeouts: Timeouts {
+                connect: Duration::from_secs(2),
+                read: Duration::from_secs(5),
+                total: Duration::from_secs(10),
+            },
+            max_body: 8 << 20,
+            allow_http: false,
+        },
+        resources: Vec::new(),
+    }
+}
+
+/// A whole walk.
+struct Walked {
+    pages: Vec<Page>,
+    ids: Vec<i64>,
+    end: Result<Ending, Error>,
+    tally: Tally,
+}
+
+async fn walk(source: &Source, plan: WalkPlan) -> Walked {
+    let api = Arc::new(fetch::Api::new(source).unwrap());
+    let mut walk = api.walk(plan, CancellationToken::new());
+    let (mut pages, mut ids) = (Vec::new(), Vec::new());
+    let end = loop {
+        match walk.next().await {
+            Ok(Some(page)) => {
+                ids.extend(ids_of(&page));
+                pages.push(page);
+            }
+            Ok(None) => break Ok(walk.ending().unwrap()),
+            Err(error) => break Err(error),
+        }
+    };
+    Walked {
+        pages,
+        ids,
+        end,
+        tally: walk.tally(),
+    }
+}
+
+fn ids_of(page: &Page) -> Vec<i64> {
+    let records = page
+        .records
+        .iter()
+        .map(|r| &page.body[r.start as usize..r.end as usize]);
+    records
+        .map(|bytes| {
+            serde_json::from_slice::<Value>(bytes).unwrap()["id"]
+                .as_i64()
+                .unwrap()
+        })
+        .collect()
+}
+
+fn proven(walked: &Walked) -> bool {
+    walked
+        .end
+        .as_ref()
+        .is_ok_and(|ending| ending.proven.is_some())
+}
+
+#[track_caller]
+fn expect_all(walked: &Walked, count: i64) {
+    assert_eq!(walked.ids, (1..=count).collect::<Vec<_>>());
+    let ending = walked.end.as_ref().unwrap();
+    assert!(ending.proven.is_some(), "{:?}", ending.doubt);
+    assert_eq!(ending.records, count as u64);
+    let numbers: Vec<u64> = walked.pages.iter().map(|page| page.number).collect();
+    assert_eq!(numbers, (0..walked.pages.len() as u64).collect::<Vec<_>>());
+    assert_eq!(walked.pages.last().unwrap().next, None);
+}
