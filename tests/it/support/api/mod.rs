@@ -32,6 +32,7 @@ use axum::{
     routing::get,
 };
 use chrono::{DateTime, TimeDelta, Utc};
+use indexmap::IndexMap;
 use serde_json::{Value, json};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -104,7 +105,7 @@ struct Everything {
 }
 
 struct Rows {
-    records: Vec<(i64, Value)>,
+    records: IndexMap<i64, Value>,
     paging: Paging,
     page_size: usize,
     cap: usize,
@@ -115,7 +116,7 @@ struct Rows {
 impl Default for Rows {
     fn default() -> Self {
         Self {
-            records: Vec::new(),
+            records: IndexMap::new(),
             paging: Paging::Offset,
             page_size: 100,
             cap: usize::MAX,
@@ -237,15 +238,12 @@ impl Collection {
         record["updated_at"] = updated.to_rfc3339().into();
         let id = record["id"].as_i64().unwrap();
         let records = &mut state.collections.get_mut(&self.name).unwrap().records;
-        match records.iter_mut().find(|(known, _)| *known == id) {
-            Some((_, old)) => *old = record,
-            None => records.push((id, record)),
-        }
+        records.insert(id, record);
     }
 
     /// Deletes a record.
     pub(crate) fn remove(&self, id: i64) {
-        self.change(|rows| rows.records.retain(|(known, _)| *known != id));
+        self.change(|rows| drop(rows.records.shift_remove(&id)));
     }
 
     /// The records as they are now: what a complete copy equals.
@@ -253,8 +251,8 @@ impl Collection {
         let state = self.inner.state.lock().unwrap();
         state.collections[&self.name]
             .records
-            .iter()
-            .map(|(_, r)| r.clone())
+            .values()
+            .cloned()
             .collect()
     }
 
@@ -390,8 +388,7 @@ impl Rows {
         let since: Option<DateTime<Utc>> = since.map(|(_, v)| v.parse().unwrap());
         let visible: Vec<&Value> = self
             .records
-            .iter()
-            .map(|(_, record)| record)
+            .values()
             .filter(|record| {
                 let updated: DateTime<Utc> =
                     record["updated_at"].as_str().unwrap().parse().unwrap();
