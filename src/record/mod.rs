@@ -1,1 +1,257 @@
-//! record
+//! What rosterd remembers: what should run, who runs it, what ran, and how far it came.
+//!
+//! A claim takes a resource's row in `rosterd.leases`, opens a row in `rosterd.runs` and moves the
+//! schedule on, in one short transaction and before the first request. From then on everything that
+//! a batch changes here ([`add_counters`], [`save_checkpoint`], [`move_cursor`], [`reject`]) goes
+//! into the transaction of the batch's rows, and [`fence`] comes last in it. So whatever is killed
+//! wherever, the history, the cursor and the table agree.
+//!
+//! Nobody is elected. Every replica tries, and row locks decide (`for update ... skip locked`). Leases
+//! compare with the *database's* clock only, and a lease that ran out does not stop its owner: taking
+//! it over raises the fence, and the fence stops it. Locks are taken in the order runs, then leases
+//! inside a batch; whoever holds a lease's row first never waits for a run's row.
+//!
+//! Functions take `&PgPool` where they are a transaction of their own, and `&mut PgConnection` where
+//! they belong to the caller's.
+
+mod claim;
+
+mod columns;
+
+mod cursor;
+
+mod event;
+
+mod lease;
+
+mod reject;
+
+mod resources;
+
+mod retention;
+
+mod run;
+
+mod slots;
+
+mod worker;
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use sqlx::PgPool;
+
+use crate::fault::{Class, Fault};
+
+pub use claim::{Claim, ClaimOne, claim_due, claim_one};
+pub use columns::{CatalogColumn, SchemaChange, columns, save_columns, schema_change};
+pub use cursor::{Cursor, cursor, move_cursor, reset_cursor, save_checkpoint};
+pub use event::{Level, NewEvent, event};
+pub use lease::{Beat, fence, heartbeat, request_cancel};
+pub use reject::{NewReject, open_rejects, reject, resolve_rejects};
+pub use resources::{Registered, find, pause, register, resume};
+pub use retention::{Retained, retain};
+pub use run::{Counters, Ending, Mode, Status, Trigger, add_counters, finish, finish_in};
+pub use worker::{Worker, beat_worker, remove_worker};
+
+/// Identity of a row in `rosterd.resources`.
+pub type ResourceId = i64;
+
+/// Identity of a row in `rosterd.runs`.
+pub type RunId = i64;
+
+/// What can go wrong while the record is kept.
+pub enum Error {
+    /// The lease is another worker's now, or the run was closed for us. What is not committed must not be.
+    Lost,
+    /// A living worker runs the resource.
+    Held { owner: String, since: DateTime<Utc> },
+    /// There is no such resource, or the configuration names it no more.
+    UnknownResource,
+    /// The stored cursor belongs to another configuration of the resource, so it can neither stay nor be used.
+    CursorMismatch,
+    /// A run cannot end as queued, running or skipped.
+    NotAnEnding(Status),
+    /// Postgres or the way to it. Neither `Display` nor `Debug` repeats what the server said, because
+    /// its messages hold values of rows.
+    Database(sqlx::Error),
+}
+
+impl Error {
+    /// The same as it stands in the history.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        let (class, code, hint, retryable) = match self {
+            Self::Lost => (
+                Class::Timeout,
+                "lease_lost".to_owned(),
+                "nothing to do, the other worker goes on; if it happens often, raise daemon.lease",
+                true,
+            ),
+            Self::Held { .. } => (
+                Class::Internal,
+                "lease_held".to_owned(),
+                "wait for the run that is going on, or cancel it",
+                true,
+            ),
+            Self::UnknownResource => (
+                Class::Config,
+                "unknown_resource".to_owned(),
+                "compare the name with `rosterd status`",
+                false,
+            ),
+            Self::CursorMismatch => (
+                Class::Config,
+                "cursor_mismatch".to_owned(),
+                "run `rosterd reset` for this resource; its next run then reads everything",
+                false,
+            ),
+            Self::NotAnEnding(_) => (
+                Class::Internal,
+                "not_an_ending".to_owned(),
+                "please report this",
+                false,
+            ),
+            Self::Database(error) => {
+                let (code, hint, retryable) = judge(error);
+                (Class::Destination, code, hint, retryable)
+            }
+        };
+        Fault {
+            class,
+            code,
+            message: self.to_string(),
+            hint: hint.to_owned(),
+            retryable,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lost => f.write_str("another worker has taken over this run"),
+            Self::Held { owner, since } => {
+                write!(f, "{owner} has been running this resource since {since}")
+            }
+            Self::UnknownResource => f.write_str("there is no such resource"),
+            Self::CursorMismatch => f.write_str(
+                "path, parameters, cursor field or key were changed since the cursor was stored",
+            ),
+            Self::NotAnEnding(status) => write!(f, "a run cannot end as {status}"),
+            Self::Database(error) => {
+                let (code, _, _) = judge(error);
+                write!(f, "the bookkeeping tables could not be used ({code})")
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+// No `source()`: who prints the chain would print the server's words.
+impl std::error::Error for Error {}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+/// Code, advice, and whether trying again may help.
+fn judge(error: &sqlx::Error) -> (String, &'static str, bool) {
+    let away = "see whether Postgres is up and reachable; rosterd tries again by itself";
+    match error {
+        sqlx::Error::Database(server) => {
+            let code = server.code().unwrap_or_default().into_owned();
+            let (hint, retryable) = match code.as_str() {
+                "42501" => ("grant rosterd's role its rights on schema rosterd", false),
+                "42P01" | "42703" | "3F000" => ("run `rosterd migrate`", false),
+                "25006" => ("the server is read-only; point the URL at the writer", true),
+                "53100" => ("the server's disk is full", true),
+                "53300" => (
+                    "the server is out of connections; lower database.max_connections",
+                    true,
+                ),
+                "40001" | "40P01" | "55P03" | "57014" => {
+                    ("nothing to do, the next try may succeed", true)
+                }
+                code if code.starts_with("08")
+                    || code.starts_with("53")
+                    || code.starts_with("57") =>
+                {
+                    (away, true)
+                }
+                _ => ("look the SQLSTATE up in the server's log", false),
+            };
+            (format!("SQLSTATE {code}"), hint, retryable)
+        }
+        sqlx::Error::Io(_) => ("connection".to_owned(), away, true),
+        sqlx::Error::Tls(_) => (
+            "tls".to_owned(),
+            "compare sslmode and certificates with the server's",
+            false,
+        ),
+        sqlx::Error::PoolTimedOut => (
+            "pool_timeout".to_owned(),
+            "see whether Postgres is up; if it is, raise database.max_connections",
+            true,
+        ),
+        sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
+            ("pool_closed".to_owned(), away, true)
+        }
+        _ => (
+            "driver".to_owned(),
+            "run `rosterd migrate`; if that does not help, please report this",
+            false,
+        ),
+    }
+}
+
+/// The database's time. Slots are compared with this one, so that replicas with different clocks agree.
+///
+/// # Errors
+///
+/// [`Error::Database`].
+pub async fn now(pool: &PgPool) -> Result<DateTime<Utc>, Error> {
+    Ok(sqlx::query_scalar("select clock_timestamp()")
+        .fetch_one(pool)
+        .await?)
+}
+
+/// One line of at most `limit` characters that Postgres can store.
+fn one_line(text: &str, limit: usize) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(limit)
+        .collect::<String>()
+        .trim()
+        .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_for_the_history_is_short_and_storable() {
+        assert_eq!(one_line("a\0b\nc\u{7f}d ", 100), "a b c d");
+        assert_eq!(one_line("ääää", 2), "ää");
+    }
+
+    #[test]
+    fn errors_of_the_driver_keep_their_words_to_themselves() {
+        let error = Error::from(sqlx::Error::Protocol("salary 4711".to_owned()));
+        let texts = [
+            format!("{error}"),
+            format!("{error:?}"),
+            format!("{:?}", error.fault()),
+        ];
+        assert!(texts.iter().all(|text| !text.contains("4711")), "{texts:?}");
+        assert!(std::error::Error::source(&error).is_none());
+    }
+}
