@@ -658,7 +658,8 @@ async fn open(
         "insert into rosterd.runs
            (status, resource_id, account, source, resource, trigger, triggered_by, mode, scheduled_for, started_at,
             attempts, worker, app_version, config_hash, trace_id, labels)
-         select 'running', new.*, clock_timestamp(), 1, $8, $9, $10, trace_id, labels
+         select 'running', resource_id, account, source, resource, trigger, triggered_by, mode, scheduled_for,
+                clock_timestamp(), 1, $8, $9, $10, trace_id, labels
          from unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
                      $11::timestamptz[]) with ordinality
            as new (resource_id, account, source, resource, trigger, triggered_by, mode, scheduled_for, place)

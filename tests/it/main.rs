@@ -4,4 +4,6 @@
 
 mod fetch;
 
+mod record;
+
 mod support;
