@@ -4,34 +4,22 @@
 //! locked rows only; with the lease alone locked, the slot would be read from an old snapshot and run twice.
 //!
 //! A lease that ran out is taken over at once, whatever the schedule says: its run is closed as interrupted
-//! and a new one goes on from the checkpoint. The old run's row is locked without waiting, because its
-//! owner may be alive after all and in the middle of a batch, waiting for the lease that we hold.
+//! and a new one goes on from the checkpoint.
 
-use std::{
-    collections::{HashMap, HashSet},
-    fmt,
-};
+use std::{collections::HashMap, fmt};
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use sqlx::{PgConnection, PgPool, Row, postgres::PgRow};
 
-use super::{
-    Counters, Ending, Error, Mode, ResourceId, RunId, Status, Trigger, Worker, resources, run,
-    slots,
-};
+use super::{Error, Mode, ResourceId, RunId, Trigger, Worker, resources, skip, slots, takeover};
 use crate::{
     config::{Config, Resource, Source},
     failpoint,
-    fault::{Class, Fault},
 };
 
 /// Rows looked at in one go. More than that are due only after a long stop.
 const CANDIDATES: i64 = 500;
-
-/// So many processes may die in a row in runs of one resource that commit nothing. Then the run counts as
-/// failed and the next slot is waited for: a record that kills the process shall not kill all replicas for ever.
-const MOST_TAKEOVERS: i64 = 3;
 
 /// A resource that this worker owns until the lease ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,19 +73,10 @@ struct Opening {
 }
 
 /// Where the schedule of a resource goes.
-struct Move {
+pub(super) struct Move {
     resource_id: ResourceId,
     last_slot: DateTime<Utc>,
     next_run_at: Option<DateTime<Utc>>,
-}
-
-/// The run before, as far as it decides how to go on.
-struct Predecessor {
-    mode: Option<Mode>,
-    scheduled_for: Option<DateTime<Utc>>,
-    triggered_by: Option<String>,
-    pages: i64,
-    takeovers: i64,
 }
 
 /// Claims up to `limit` resources that are due at `now` (the database's time, see [`super::now`]), opens their
@@ -130,7 +109,7 @@ pub async fn claim_due(
         .collect();
 
     // Another replica may know resources that we do not (yet), so pages of candidates are read until enough are ours.
-    let mut known: HashMap<ResourceId, (&Source, &Resource)> = HashMap::new();
+    let mut known = Known::new();
     let mut unknown: Vec<ResourceId> = Vec::new();
     let mut offset = 0;
     loop {
@@ -159,8 +138,8 @@ pub async fn claim_due(
     } else {
         take_due(&mut tx, worker, &known, limit, now).await?
     };
-    skip_slots(&mut tx, &known, now).await?;
-    put_away(&mut tx, &known, &unknown).await?;
+    skip::skip_slots(&mut tx, &known, now).await?;
+    takeover::put_away(&mut tx, &known, &unknown).await?;
     failpoint::reach("claim.before_commit");
     tx.commit().await?;
     failpoint::reach("claim.after_commit");
@@ -195,14 +174,17 @@ pub async fn claim_one(
 
     let held: Option<RunId> = row.try_get("run_id")?;
     if let Some(run_id) = held {
-        let free = row.try_get("over")? && lock_runs(&mut tx, &[run_id]).await?.contains(&run_id);
+        let free = row.try_get("over")?
+            && takeover::lock_runs(&mut tx, &[run_id])
+                .await?
+                .contains(&run_id);
         if !free {
             return Ok(ClaimOne::Held {
                 owner: row.try_get("owner")?,
                 since: row.try_get("acquired_at")?,
             });
         }
-        interrupt(&mut tx, run_id, row.try_get("owner")?).await?;
+        takeover::interrupt(&mut tx, run_id, row.try_get("owner")?).await?;
     }
     let took_over = held.or(row.try_get("resume_of")?);
     let opening = Opening {
@@ -227,6 +209,9 @@ pub async fn claim_one(
         .map(ClaimOne::Claimed)
         .ok_or(Error::Lost)
 }
+
+/// The candidates that our configuration knows.
+pub(super) type Known<'a> = HashMap<ResourceId, (&'a Source, &'a Resource)>;
 
 type Name = (String, String, String);
 
@@ -267,7 +252,7 @@ async fn candidates(
 async fn take_due(
     tx: &mut PgConnection,
     worker: &Worker,
-    known: &HashMap<ResourceId, (&Source, &Resource)>,
+    known: &Known<'_>,
     limit: usize,
     now: DateTime<Utc>,
 ) -> Result<Vec<Claim>, Error> {
@@ -295,8 +280,8 @@ async fn take_due(
         over.extend(held);
         before.extend(held.or(row.try_get("resume_of")?));
     }
-    let locked = lock_runs(tx, &over).await?;
-    let predecessors = predecessors(tx, &before).await?;
+    let locked = takeover::lock_runs(tx, &over).await?;
+    let predecessors = takeover::predecessors(tx, &before).await?;
 
     let mut openings = Vec::with_capacity(rows.len());
     let mut moves = Vec::new();
@@ -316,12 +301,12 @@ async fn take_due(
             }
             takeovers =
                 predecessor.map_or(0, |run| if run.pages == 0 { run.takeovers + 1 } else { 1 });
-            if takeovers > MOST_TAKEOVERS {
-                give_up(tx, run_id, takeovers).await?;
-                free(tx, resource_id, None).await?;
+            if takeovers > takeover::MOST_TAKEOVERS {
+                takeover::give_up(tx, run_id, takeovers).await?;
+                takeover::free(tx, resource_id, None).await?;
                 continue;
             }
-            interrupt(tx, run_id, row.try_get("owner")?).await?;
+            takeover::interrupt(tx, run_id, row.try_get("owner")?).await?;
         }
 
         let first: Option<DateTime<Utc>> = row.try_get("next_run_at")?;
@@ -368,7 +353,7 @@ async fn take_due(
 }
 
 /// The due slot `first` and all others that are past are answered by one row.
-fn move_on(
+pub(super) fn move_on(
     source: &Source,
     resource: &Resource,
     resource_id: ResourceId,
@@ -395,235 +380,7 @@ fn move_on(
     )
 }
 
-/// Keeps account of due slots that cannot be run: their resource is paused, or its run is still going.
-async fn skip_slots(
-    tx: &mut PgConnection,
-    known: &HashMap<ResourceId, (&Source, &Resource)>,
-    now: DateTime<Utc>,
-) -> Result<(), Error> {
-    let ids: Vec<ResourceId> = known.keys().copied().collect();
-    let rows = sqlx::query(
-        "select r.resource_id, r.next_run_at, r.paused_at is not null as paused
-         from rosterd.resources r join rosterd.leases l using (resource_id)
-         where r.resource_id = any($1) and r.removed_at is null and r.next_run_at <= $2
-           and (r.paused_at is not null or (l.run_id is not null and l.expires_at >= clock_timestamp()))
-         for update of r, l skip locked",
-    )
-    .bind(ids)
-    .bind(now)
-    .fetch_all(&mut *tx)
-    .await?;
-
-    let mut moves = Vec::with_capacity(rows.len());
-    for row in rows {
-        let resource_id: ResourceId = row.try_get("resource_id")?;
-        let first: DateTime<Utc> = row.try_get("next_run_at")?;
-        let Some((source, resource)) = known.get(&resource_id) else {
-            continue;
-        };
-        let reason = if row.try_get("paused")? {
-            "paused"
-        } else {
-            "overlap"
-        };
-        let (moved, due) = move_on(source, resource, resource_id, first, now);
-        skip(
-            tx,
-            resource_id,
-            reason,
-            resources::usual_mode(resource),
-            first,
-            &due,
-        )
-        .await?;
-        moves.push(moved);
-    }
-    move_schedules(tx, &moves).await
-}
-
-/// One row per reason and day for slots that are skipped in a row, or a paused resource would fill the history.
-async fn skip(
-    tx: &mut PgConnection,
-    resource_id: ResourceId,
-    reason: &str,
-    mode: Mode,
-    first: DateTime<Utc>,
-    due: &slots::Due,
-) -> Result<(), Error> {
-    let counted = sqlx::query(
-        "with newest as (
-           select run_id from rosterd.runs where resource_id = $1 order by run_id desc limit 1)
-         update rosterd.runs r
-            set finished_at = clock_timestamp(),
-                labels = r.labels || jsonb_build_object(
-                  'count', coalesce((r.labels ->> 'count')::bigint, 1) + $3, 'last_slot', $4::timestamptz)
-           from newest
-          where r.run_id = newest.run_id and r.status = 'skipped' and r.reason = $2
-            and (r.finished_at at time zone 'UTC')::date = (clock_timestamp() at time zone 'UTC')::date",
-    )
-    .bind(resource_id)
-    .bind(reason)
-    .bind(due.count)
-    .bind(due.last)
-    .execute(&mut *tx)
-    .await?;
-    if counted.rows_affected() > 0 {
-        return Ok(());
-    }
-    sqlx::query(
-        "insert into rosterd.runs
-           (status, resource_id, account, source, resource, trigger, triggered_by, mode, reason, scheduled_for,
-            finished_at, app_version, labels)
-         select 'skipped', resource_id, account, source, resource, 'schedule', 'scheduler', $3, $2, $4,
-                clock_timestamp(), $7, jsonb_build_object('count', $5::bigint, 'last_slot', $6::timestamptz)
-         from rosterd.resources where resource_id = $1",
-    )
-    .bind(resource_id)
-    .bind(reason)
-    .bind(mode.as_str())
-    .bind(first)
-    .bind(due.count)
-    .bind(due.last)
-    .bind(env!("CARGO_PKG_VERSION"))
-    .execute(tx)
-    .await?;
-    Ok(())
-}
-
-/// Closes the runs of workers that are gone where nobody may go on with them now: the resource is paused,
-/// removed, or not in our configuration.
-async fn put_away(
-    tx: &mut PgConnection,
-    known: &HashMap<ResourceId, (&Source, &Resource)>,
-    unknown: &[ResourceId],
-) -> Result<(), Error> {
-    let all: Vec<ResourceId> = known.keys().chain(unknown).copied().collect();
-    let rows = sqlx::query(
-        "select r.resource_id, l.run_id, l.owner, r.removed_at is not null as removed
-         from rosterd.resources r join rosterd.leases l using (resource_id)
-         where r.resource_id = any($1) and l.run_id is not null and l.expires_at < clock_timestamp()
-           and (r.paused_at is not null or r.removed_at is not null or r.resource_id = any($2))
-         for update of r, l skip locked",
-    )
-    .bind(all)
-    .bind(unknown)
-    .fetch_all(&mut *tx)
-    .await?;
-    for row in rows {
-        let run_id: RunId = row.try_get("run_id")?;
-        if !lock_runs(tx, &[run_id]).await?.contains(&run_id) {
-            continue;
-        }
-        interrupt(tx, run_id, row.try_get("owner")?).await?;
-        let resume_of = (!row.try_get::<bool, _>("removed")?).then_some(run_id);
-        free(tx, row.try_get("resource_id")?, resume_of).await?;
-    }
-    Ok(())
-}
-
-/// Those of the runs that could be locked at once.
-async fn lock_runs(tx: &mut PgConnection, runs: &[RunId]) -> Result<HashSet<RunId>, Error> {
-    if runs.is_empty() {
-        return Ok(HashSet::new());
-    }
-    let locked: Vec<RunId> = sqlx::query_scalar(
-        "select run_id from rosterd.runs where run_id = any($1) for update skip locked",
-    )
-    .bind(runs)
-    .fetch_all(tx)
-    .await?;
-    Ok(locked.into_iter().collect())
-}
-
-async fn predecessors(
-    tx: &mut PgConnection,
-    runs: &[RunId],
-) -> Result<HashMap<RunId, Predecessor>, Error> {
-    if runs.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let predecessors = sqlx::query(
-        "select run_id, mode, scheduled_for, triggered_by, pages,
-                coalesce((labels ->> 'takeovers')::bigint, 0) as takeovers
-         from rosterd.runs where run_id = any($1)",
-    )
-    .bind(runs)
-    .try_map(|row: PgRow| {
-        let predecessor = Predecessor {
-            mode: Mode::from_word(row.try_get("mode")?),
-            scheduled_for: row.try_get("scheduled_for")?,
-            triggered_by: row.try_get("triggered_by")?,
-            pages: row.try_get("pages")?,
-            takeovers: row.try_get("takeovers")?,
-        };
-        Ok((row.try_get("run_id")?, predecessor))
-    })
-    .fetch_all(tx)
-    .await?;
-    Ok(predecessors.into_iter().collect())
-}
-
-/// Closes the run of a worker that is gone.
-async fn interrupt(tx: &mut PgConnection, run_id: RunId, owner: &str) -> Result<(), Error> {
-    let ending = Ending {
-        status: Status::Interrupted,
-        fault: None,
-        reason: Some(format!(
-            "no sign of life from {owner} until its lease ended"
-        )),
-        counters: Counters::default(),
-        cursor_from: None,
-        cursor_to: None,
-        watermark_at: None,
-    };
-    run::close(tx, run_id, &ending).await?;
-    Ok(())
-}
-
-/// Closes a run whose process dies again and again.
-async fn give_up(tx: &mut PgConnection, run_id: RunId, times: i64) -> Result<(), Error> {
-    let ending = Ending {
-        status: Status::Failed,
-        fault: Some(Fault {
-            class: Class::Internal,
-            code: "crash_loop".to_owned(),
-            message: format!(
-                "the process ended {times} times in a row in this resource's runs, with no page committed"
-            ),
-            hint: "look for a panic or an out-of-memory kill in the service's log of these times"
-                .to_owned(),
-            retryable: true,
-        }),
-        reason: None,
-        counters: Counters::default(),
-        cursor_from: None,
-        cursor_to: None,
-        watermark_at: None,
-    };
-    run::close(tx, run_id, &ending).await?;
-    Ok(())
-}
-
-/// Frees a lease that is locked, against the will of its owner.
-async fn free(
-    tx: &mut PgConnection,
-    resource_id: ResourceId,
-    resume_of: Option<RunId>,
-) -> Result<(), Error> {
-    sqlx::query(
-        "update rosterd.leases
-            set run_id = null, owner = null, expires_at = null, phase = null, cancel_requested = false,
-                fence = fence + 1, resume_of = $2
-          where resource_id = $1",
-    )
-    .bind(resource_id)
-    .bind(resume_of)
-    .execute(tx)
-    .await?;
-    Ok(())
-}
-
-async fn move_schedules(tx: &mut PgConnection, moves: &[Move]) -> Result<(), Error> {
+pub(super) async fn move_schedules(tx: &mut PgConnection, moves: &[Move]) -> Result<(), Error> {
     if moves.is_empty() {
         return Ok(());
     }

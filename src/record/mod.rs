@@ -32,7 +32,11 @@ mod retention;
 
 mod run;
 
+mod skip;
+
 mod slots;
+
+mod takeover;
 
 mod worker;
 

@@ -30,20 +30,17 @@ pub(super) struct Due {
     pub next: Option<DateTime<Utc>>,
 }
 
-/// The rule of one resource: its schedule without jitter as a function, and its own share of jitter.
-pub(super) struct Slots<F> {
-    pub next_after: F,
+/// The rule of one resource: its schedule, and its own share of jitter.
+pub(super) struct Slots<'a> {
+    pub schedule: &'a Schedule,
     pub jitter: TimeDelta,
 }
 
 /// The slots of a resource as configured; `None` when it has no schedule.
-pub(super) fn of<'a>(
-    source: &'a Source,
-    resource: &'a Resource,
-) -> Option<Slots<impl Fn(DateTime<Utc>) -> Option<DateTime<Utc>> + 'a>> {
+pub(super) fn of<'a>(source: &Source, resource: &'a Resource) -> Option<Slots<'a>> {
     let schedule = resource.schedule.as_ref()?;
     Some(Slots {
-        next_after: |after| schedule.next_after(after),
+        schedule,
         jitter: TimeDelta::from_std(jitter(schedule, source, resource)).unwrap_or_default(),
     })
 }
@@ -56,10 +53,11 @@ fn jitter(schedule: &Schedule, source: &Source, resource: &Resource) -> Duration
     Duration::from_millis(share)
 }
 
-impl<F: Fn(DateTime<Utc>) -> Option<DateTime<Utc>>> Slots<F> {
+impl Slots<'_> {
     /// The first slot after an instant, jitter included.
     pub(super) fn next_after(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        (self.next_after)(after - self.jitter)
+        self.schedule
+            .next_after(after - self.jitter)
             .map(|slot| slot + self.jitter)
             .filter(|slot| *slot > after)
     }
@@ -86,24 +84,27 @@ impl<F: Fn(DateTime<Utc>) -> Option<DateTime<Utc>>> Slots<F> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::schedule::Timing;
 
     fn at(text: &str) -> DateTime<Utc> {
         format!("2026-03-01T{text}Z").parse().unwrap()
     }
 
-    fn every(minutes: i64, jitter: i64) -> Slots<impl Fn(DateTime<Utc>) -> Option<DateTime<Utc>>> {
-        Slots {
-            next_after: move |after: DateTime<Utc>| {
-                let period = minutes * 60;
-                DateTime::from_timestamp((after.timestamp().div_euclid(period) + 1) * period, 0)
-            },
-            jitter: TimeDelta::seconds(jitter),
+    fn every(minutes: u64) -> Schedule {
+        Schedule {
+            timing: Timing::Every(Duration::from_secs(minutes * 60)),
+            jitter: Duration::ZERO,
         }
+    }
+
+    fn due(schedule: &Schedule, jitter: i64, first: DateTime<Utc>, now: DateTime<Utc>) -> Due {
+        let jitter = TimeDelta::seconds(jitter);
+        Slots { schedule, jitter }.due(first, now)
     }
 
     #[test]
     fn a_slot_that_was_just_reached_is_not_missed() {
-        let due = every(15, 0).due(at("10:15:00"), at("10:15:02"));
+        let due = due(&every(15), 0, at("10:15:00"), at("10:15:02"));
         assert_eq!(
             due,
             Due {
@@ -117,7 +118,7 @@ mod tests {
 
     #[test]
     fn slots_missed_while_down_are_counted_and_caught_up_once() {
-        let due = every(15, 0).due(at("10:15:00"), at("12:01:00"));
+        let due = due(&every(15), 0, at("10:15:00"), at("12:01:00"));
         assert_eq!(
             due,
             Due {
@@ -131,13 +132,17 @@ mod tests {
 
     #[test]
     fn one_daily_slot_that_was_slept_through_is_missed() {
-        let due = every(24 * 60, 0).due(at("00:00:00"), at("09:00:00"));
+        let due = due(&every(24 * 60), 0, at("00:00:00"), at("09:00:00"));
         assert_eq!((due.count, due.missed), (1, true));
     }
 
     #[test]
     fn jitter_moves_every_slot_and_loses_none() {
-        let slots = every(15, 60);
+        let schedule = every(15);
+        let slots = Slots {
+            schedule: &schedule,
+            jitter: TimeDelta::seconds(60),
+        };
         assert_eq!(slots.next_after(at("10:15:30")), Some(at("10:16:00")));
         let due = slots.due(at("10:01:00"), at("10:15:30"));
         assert_eq!((due.last, due.next), (at("10:01:00"), Some(at("10:16:00"))));
@@ -145,23 +150,24 @@ mod tests {
 
     #[test]
     fn a_clock_that_jumps_back_repeats_no_slot() {
-        let due = every(15, 0).due(at("10:15:00"), at("09:00:00"));
+        let due = due(&every(15), 0, at("10:15:00"), at("09:00:00"));
         assert_eq!(due.next, Some(at("10:30:00")));
     }
 
     #[test]
     fn counting_ends() {
-        let due = every(1, 0).due(at("00:00:00"), at("00:00:00") + TimeDelta::days(30));
+        let due = due(
+            &every(1),
+            0,
+            at("00:00:00"),
+            at("00:00:00") + TimeDelta::days(30),
+        );
         assert_eq!(due.count, MOST_COUNTED);
         assert_eq!(due.next, Some(at("00:01:00") + TimeDelta::days(30)));
     }
 
     #[test]
     fn a_schedule_without_further_slots_has_no_next() {
-        let slots = Slots {
-            next_after: |_| None,
-            jitter: TimeDelta::zero(),
-        };
-        assert_eq!(slots.due(at("10:00:00"), at("10:00:01")).next, None);
+        assert_eq!(due(&every(0), 0, at("10:00:00"), at("10:00:01")).next, None);
     }
 }
