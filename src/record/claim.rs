@@ -228,7 +228,7 @@ async fn candidates(
          select r.resource_id, r.account, r.source, r.resource, r.next_run_at
          from rosterd.leases l join rosterd.resources r using (resource_id)
          where (l.run_id is not null and l.expires_at < clock_timestamp())
-            or (l.run_id is null and l.resume_of is not null)
+            or (l.run_id is null and l.resume_of is not null and r.paused_at is null and r.removed_at is null)
          order by next_run_at nulls first, resource_id
          limit $2 offset $3",
     )

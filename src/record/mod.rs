@@ -2,7 +2,7 @@
 //!
 //! A claim takes a resource's row in `rosterd.leases`, opens a row in `rosterd.runs` and moves the
 //! schedule on, in one short transaction and before the first request. From then on everything that
-//! a batch changes here ([`add_counters`], [`save_checkpoint`], [`move_cursor`], [`reject`]) goes
+//! a batch changes here ([`add_counters`], [`save_checkpoint`], [`move_cursor`], [`reject()`]) goes
 //! into the transaction of the batch's rows, and [`fence`] comes last in it. So whatever is killed
 //! wherever, the history, the cursor and the table agree.
 //!

@@ -170,7 +170,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// In the order of [`counted`].
+    /// In the order of `counted!`.
     fn values(&self) -> [i64; 18] {
         [
             self.pages,
@@ -304,12 +304,15 @@ pub async fn finish(
     claim: &Claim,
     ending: Ending,
 ) -> Result<(), Error> {
-    let mut tx = pool.begin().await?;
-    match finish_in(&mut tx, worker, claim, ending).await {
-        Ok(()) => tx.commit().await?,
-        Err(Error::Lost) => tx.rollback().await?,
-        Err(error) => return Err(error),
+    if !ending.status.is_ending() {
+        return Err(Error::NotAnEnding(ending.status));
     }
+    let mut tx = pool.begin().await?;
+    // No data hangs on this, so the fence need not be ours: a lease that still names our run is ours to free.
+    if close(&mut tx, claim.run_id, &ending).await? {
+        free(&mut tx, worker, claim, None, ending.status).await?;
+    }
+    tx.commit().await?;
     Ok(())
 }
 
@@ -328,27 +331,33 @@ pub async fn finish_in(
     if !ending.status.is_ending() {
         return Err(Error::NotAnEnding(ending.status));
     }
-    if !close(tx, claim.run_id, &ending).await? {
-        return Err(Error::Lost);
-    }
+    let ours = close(tx, claim.run_id, &ending).await?
+        && free(tx, worker, claim, Some(claim.fence), ending.status).await?;
+    if ours { Ok(()) } else { Err(Error::Lost) }
+}
+
+/// Frees the lease at the end of the run. `false`: it is not ours any more.
+async fn free(
+    tx: &mut PgConnection,
+    worker: &Worker,
+    claim: &Claim,
+    fence: Option<i64>,
+    status: Status,
+) -> Result<bool, Error> {
     let freed = sqlx::query(
         "update rosterd.leases
             set run_id = null, owner = null, expires_at = null, phase = null, cancel_requested = false,
                 heartbeat_at = clock_timestamp(), resume_of = $5
-          where resource_id = $1 and fence = $2 and run_id = $3 and owner = $4",
+          where resource_id = $1 and run_id = $2 and owner = $3 and ($4::bigint is null or fence = $4)",
     )
     .bind(claim.resource_id)
-    .bind(claim.fence)
     .bind(claim.run_id)
     .bind(&worker.name)
-    .bind((ending.status == Status::Interrupted).then_some(claim.run_id))
+    .bind(fence)
+    .bind((status == Status::Interrupted).then_some(claim.run_id))
     .execute(tx)
     .await?;
-    if freed.rows_affected() == 1 {
-        Ok(())
-    } else {
-        Err(Error::Lost)
-    }
+    Ok(freed.rows_affected() == 1)
 }
 
 /// Closes a run's row and its attempt. `false`: it was closed before.

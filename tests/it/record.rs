@@ -461,6 +461,27 @@ async fn slots_that_meet_a_run_or_a_pause_are_counted_in_one_row_each() {
 }
 
 #[tokio::test]
+async fn a_new_day_counts_its_skipped_slots_anew() {
+    let db = TestDb::new().await;
+    let config = config(&[("employees", Some(QUARTER))]);
+    let employees =
+        register(&db, &[("employees", Some(QUARTER))], at("10:01:00")).await["employees"];
+    record::pause(db.pool(), employees, "", "anna")
+        .await
+        .unwrap();
+    for time in ["10:15:00", "10:30:00"] {
+        record::claim_due(db.pool(), &worker(), &config, 1, at(time))
+            .await
+            .unwrap();
+        sqlx::query("update rosterd.runs set finished_at = finished_at - interval '1 day'")
+            .execute(db.pool())
+            .await
+            .unwrap();
+    }
+    assert_eq!(count(&db, "select count(*) from rosterd.gaps").await, 2);
+}
+
+#[tokio::test]
 async fn a_run_by_hand_starts_at_once_also_when_paused_and_never_beside_another() {
     let db = TestDb::new().await;
     let employees = given_resource(&db, "employees", None, at("10:00:00")).await;
@@ -922,6 +943,29 @@ async fn a_run_hears_with_its_heartbeat_that_it_shall_stop() {
             .unwrap(),
         Beat::Alive
     );
+}
+
+#[tokio::test]
+async fn a_run_that_lost_its_fence_but_not_its_place_is_still_closed() {
+    let db = TestDb::new().await;
+    let employees = given_resource(&db, "employees", None, at("10:00:00")).await;
+    let worker = worker();
+    let claim = given_claim(&db, &worker, employees).await;
+    expire(&db, employees).await;
+    record::reset_cursor(db.pool(), employees, "anna", None)
+        .await
+        .unwrap();
+    let mut tx = db.pool().begin().await.unwrap();
+    let fenced = record::finish_in(&mut tx, &worker, &claim, ending(Status::Succeeded)).await;
+    assert!(matches!(fenced, Err(Error::Lost)));
+    tx.rollback().await.unwrap();
+
+    record::finish(db.pool(), &worker, &claim, ending(Status::Failed))
+        .await
+        .unwrap();
+    let row = run_row(&db, claim.run_id).await;
+    assert_eq!(row.get::<String, _>("status"), "failed");
+    given_claim(&db, &worker, employees).await;
 }
 
 // Endings and health -------------------------------------------------------------------------------
