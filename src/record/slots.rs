@@ -3,8 +3,6 @@
 //! The jitter of a resource moves all its slots by the same amount, so a slot stands for its moved
 //! time everywhere in the tables.
 
-use std::time::Duration;
-
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::config::{Resource, Source, schedule::Schedule};
@@ -39,18 +37,11 @@ pub(super) struct Slots<'a> {
 /// The slots of a resource as configured; `None` when it has no schedule.
 pub(super) fn of<'a>(source: &Source, resource: &'a Resource) -> Option<Slots<'a>> {
     let schedule = resource.schedule.as_ref()?;
+    let name = format!("{}/{}/{}", source.account, source.name, resource.name);
     Some(Slots {
         schedule,
-        jitter: TimeDelta::from_std(jitter(schedule, source, resource)).unwrap_or_default(),
+        jitter: TimeDelta::from_std(schedule.jitter_for(&name)).unwrap_or_default(),
     })
-}
-
-/// How far the slots of this resource are moved: always the same for the same names.
-fn jitter(schedule: &Schedule, source: &Source, resource: &Resource) -> Duration {
-    let name = format!("{}/{}/{}", source.account, source.name, resource.name);
-    let most = u64::try_from(schedule.jitter.as_millis()).unwrap_or(u64::MAX);
-    let share = xxhash_rust::xxh3::xxh3_64(name.as_bytes()) % most.saturating_add(1);
-    Duration::from_millis(share)
 }
 
 impl Slots<'_> {
@@ -83,6 +74,8 @@ impl Slots<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::config::schedule::Timing;
 

@@ -13,16 +13,8 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use indexmap::IndexMap;
 use rosterd::{
-    config::{
-        Config, Daemon, Database, Resource, Source,
-        daemon::{Admin, Retention},
-        database::Embedded,
-        endpoint::{Endpoint, Method, Paginator, Selector},
-        schedule::{Schedule, Timing},
-        source::{Batch, Client, Retry, Timeouts, WriteDisposition},
-    },
+    config::{self, Config, daemon::Retention},
     fault::{Class, Fault},
     record::{
         self, Beat, CatalogColumn, Claim, ClaimOne, Counters, Ending, Error, Level, Mode, NewEvent,
@@ -32,7 +24,7 @@ use rosterd::{
 use serde_json::{Value, json};
 use sqlx::{PgConnection, PgPool, Row, postgres::PgPoolOptions};
 
-use self::database::TestDb;
+use crate::support::db::TestDb;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -1896,124 +1888,16 @@ fn id_at(registered: &[record::Registered], resource: &str) -> usize {
 
 /// A configuration with one source `hr`, whose resources run every so often.
 fn config(specs: &[(&str, Option<Duration>)]) -> Config {
-    let resources = specs
-        .iter()
-        .map(|(name, every)| Resource {
-            name: (*name).to_owned(),
-            schema: "hr".to_owned(),
-            table: (*name).to_owned(),
-            primary_key: Vec::new(),
-            write_disposition: WriteDisposition::Append,
-            allow_empty: false,
-            schedule: every.map(|period| Schedule {
-                timing: Timing::Every(period),
-                jitter: Duration::ZERO,
-            }),
-            max_table_nesting: None,
-            endpoint: Endpoint {
-                method: Method::Get,
-                path: (*name).to_owned(),
-                params: IndexMap::new(),
-                headers: IndexMap::new(),
-                json: None,
-                data_selector: Selector::Root,
-                paginator: Paginator::SinglePage,
-                incremental: None,
-            },
-            max_pages: 10,
-            max_run_time: HOUR,
-            batch: Batch {
-                rows: 10,
-                bytes: 10_000,
-                wait: Duration::from_secs(1),
-            },
-            freshness: None,
-            fingerprint: "f1".to_owned(),
-        })
-        .collect();
-    let client = Client {
-        base_url: "http://127.0.0.1/".parse().unwrap(),
-        headers: IndexMap::new(),
-        auth: None,
-        limits: Vec::new(),
-        max_in_flight: 1,
-        retry: Retry {
-            max_retries: 0,
-            backoff: Duration::from_secs(1),
-            factor: 2.0,
-            max_wait: Duration::from_secs(1),
-            statuses: Vec::new(),
-        },
-        timeouts: Timeouts {
-            connect: HOUR,
-            read: HOUR,
-            total: HOUR,
-        },
-        max_body: 1_000,
-        allow_http: false,
-    };
-    Config {
-        database: Database {
-            url: None,
-            schema: None,
-            max_connections: 1,
-            statement_timeout: HOUR,
-            lock_timeout: HOUR,
-            acquire_timeout: HOUR,
-            embedded: Embedded::default(),
-        },
-        daemon: Daemon {
-            state_dir: "unused".into(),
-            timezone: chrono_tz::UTC,
-            admin: Admin {
-                listen: None,
-                token: None,
-            },
-            max_concurrent_runs: 1,
-            lease: HOUR,
-            poll: HOUR,
-            stop_grace: HOUR,
-            retention: retention(),
-        },
-        sources: vec![Source {
-            name: "hr".to_owned(),
-            account: "default".to_owned(),
-            client,
-            resources,
-        }],
-        fingerprint: "config".to_owned(),
-    }
-}
-
-/// To be replaced by the shared helper of the same name.
-mod database {
-    use sqlx::{AssertSqlSafe, PgPool, postgres::PgPoolOptions};
-
-    pub(super) struct TestDb(PgPool);
-
-    impl TestDb {
-        pub(super) async fn new() -> Self {
-            let server = "postgres://app@127.0.0.1:5599";
-            let name = format!("record_test_{:016x}", fastrand::u64(..));
-            let admin = PgPool::connect(&format!("{server}/postgres"))
-                .await
-                .unwrap();
-            sqlx::raw_sql(AssertSqlSafe(format!("create database {name}")))
-                .execute(&admin)
-                .await
-                .unwrap();
-            let pool = PgPoolOptions::new()
-                .max_connections(5)
-                .connect(&format!("{server}/{name}"))
-                .await
-                .unwrap();
-            sqlx::migrate!("./migrations").run(&pool).await.unwrap();
-            admin.close().await;
-            Self(pool)
-        }
-
-        pub(super) fn pool(&self) -> &PgPool {
-            &self.0
+    let mut yaml =
+        "sources:\n  hr:\n    client: {base_url: \"http://127.0.0.1/\"}\n    resources:\n"
+            .to_owned();
+    for (name, every) in specs {
+        yaml += &format!("      - name: {name}\n        write_disposition: append\n");
+        yaml += "        endpoint: {paginator: single_page}\n";
+        if let Some(every) = every {
+            let seconds = every.as_secs();
+            yaml += &format!("        schedule: {{every: {seconds}s, jitter: 0s}}\n");
         }
     }
+    config::from_str(&yaml).unwrap()
 }
