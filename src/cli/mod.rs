@@ -1,1 +1,7 @@
 //! cli
+
+pub mod check;
+
+pub mod schema;
+
+pub mod init;

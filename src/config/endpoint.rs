@@ -4,6 +4,16 @@ use std::time::Duration;
 
 use indexmap::IndexMap;
 use serde_json::Value;
+use url::Url;
+
+use super::{
+    auth::is_token,
+    decode::{Json, Tried, section, words},
+    incremental::IncrementalFile,
+    paginator::PaginatorFile,
+    problem::Problems,
+    tree::Node,
+};
 
 /// What one resource asks for.
 #[derive(Debug, Clone)]
@@ -111,4 +121,314 @@ pub struct Incremental {
     pub start_param: Option<String>,
     /// Subtracted from the stored cursor (instants), so that late rows are seen.
     pub lag: Duration,
+}
+
+section! {
+    /// What is requested, where the records are, how the pages follow. A bare text stands for `path`.
+    pub(super) struct EndpointFile {
+        /// Path behind `client.base_url`, or a whole URL on the same origin. Left out: the resource's name.
+        path: String,
+        /// `GET` or `POST`.
+        method: MethodFile = "GET",
+        /// Parameters of the query: texts, numbers, booleans; a list repeats its key, null leaves it out.
+        params: IndexMap<String, Json>,
+        /// Headers of these requests, over those of the client. Secrets belong in `client.headers`.
+        headers: IndexMap<String, String>,
+        /// JSON body, for POST.
+        json: Json,
+        /// Where in an answer the records are: `data`, `result.items`, any JSONPath of RFC 9535. An answer in which it matches nothing fails the run. Left out: the whole body.
+        data_selector: String = "$",
+        /// How the pages follow each other. Left out: that of `client`; there must be one.
+        paginator: Tried<PaginatorFile>,
+        /// Only what changed since the last complete walk. Left out: every walk reads everything.
+        incremental: Tried<IncrementalFile>,
+    }
+    later ["data", "response_actions", "auth"]
+}
+
+words! {
+    /// Method of the requests.
+    pub(super) enum MethodFile {
+        Get = "GET",
+        Post = "POST",
+    }
+}
+
+impl EndpointFile {
+    /// `base`: the client's URL, as far as it is right.
+    pub(super) fn resolve(
+        &mut self,
+        name: &str,
+        base: Option<&Url>,
+        node: &Node,
+        problems: &mut Problems,
+    ) -> Option<Endpoint> {
+        let path = self.path.get_or_insert_with(|| name.to_owned()).clone();
+        let path = self.check_path(&path, base, node.nearest(&["path"]), problems);
+        let params = self.plain_params(node, problems);
+        let headers = self.plain_headers(node, problems);
+        let json = self.plain_body(node, problems);
+        let selector = Selector::parse(&self.data_selector);
+        if selector.is_none() {
+            node.nearest(&["data_selector"]).wrong(
+                problems,
+                "expected a path such as data or result.items, or a JSONPath of RFC 9535 such as $.data[?@.active]",
+            );
+        }
+        let paginator = match &mut self.paginator {
+            Some(tried) => tried
+                .0
+                .as_mut()
+                .and_then(|file| file.resolve(node.nearest(&["paginator"]), problems)),
+            None => {
+                node.wrong(
+                    problems,
+                    "no paginator: write one here, in `resource_defaults.endpoint` or in `client`; `single_page` if one answer is all",
+                );
+                None
+            }
+        };
+        let incremental = match &mut self.incremental {
+            Some(tried) => {
+                let file = tried.0.as_mut();
+                Some(file?.resolve(node.nearest(&["incremental"]), problems))
+            }
+            None => None,
+        };
+        let method = match self.method {
+            MethodFile::Get => Method::Get,
+            MethodFile::Post => Method::Post,
+        };
+        let (paginator, selector) = (paginator?, selector?);
+        if method == Method::Get && paginator.writes_body() {
+            node.nearest(&["paginator"])
+                .wrong(problems, "a place in the body needs `method: POST`");
+        }
+        self.check_collisions(&params, &paginator, incremental.as_ref(), node, problems);
+        Some(Endpoint {
+            method,
+            path: path?,
+            params,
+            headers,
+            json,
+            data_selector: selector,
+            paginator,
+            incremental,
+        })
+    }
+
+    /// The path without escapes, if it stays with the client's origin.
+    fn check_path(
+        &self,
+        text: &str,
+        base: Option<&Url>,
+        at: &Node,
+        problems: &mut Problems,
+    ) -> Option<String> {
+        let path = literal(text, at, problems)?;
+        if path.contains(char::is_control) || path.contains(['\\', '#', ' ']) {
+            at.wrong(
+                problems,
+                "holds a blank, `#`, `\\` or a control character; encode it",
+            );
+            return None;
+        }
+        if path.starts_with("//") {
+            at.wrong(problems, "expected a path with one `/` in front");
+            return None;
+        }
+        if path.contains("://") && !path.starts_with('/') && !path.starts_with('?') {
+            match Url::parse(&path) {
+                Ok(url) if base.is_none_or(|base| base.origin() == url.origin()) => {}
+                Ok(_) => {
+                    at.wrong(
+                        problems,
+                        "another origin than `client.base_url`: the credentials would be sent there",
+                    );
+                    return None;
+                }
+                Err(_) => {
+                    at.wrong(problems, "not a URL");
+                    return None;
+                }
+            }
+        }
+        Some(path)
+    }
+
+    fn plain_params(&self, node: &Node, problems: &mut Problems) -> IndexMap<String, Value> {
+        let mut params = IndexMap::new();
+        for (name, json) in self.params.iter().flatten() {
+            let at = node.nearest(&["params", name]);
+            let kind = json.value.get("type").and_then(Value::as_str);
+            let flat = match &json.value {
+                Value::Object(_) => false,
+                Value::Array(items) => items
+                    .iter()
+                    .all(|item| !matches!(item, Value::Array(_) | Value::Object(_) | Value::Null)),
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
+            };
+            match kind {
+                Some("incremental") => at.wrong(
+                    problems,
+                    "a parameter of type `incremental` is not supported yet; use `endpoint.incremental` with `start_param`",
+                ),
+                Some("resolve") => {
+                    at.wrong(problems, "a parameter of type `resolve` is not supported yet");
+                }
+                _ if !flat => at.wrong(problems, "expected a text, number, boolean, null or a list of them"),
+                _ => {}
+            }
+            let name = literal(name, at, problems);
+            if let (Some(name), Some(value), false) = (
+                name,
+                literal_json(&json.value, at, problems),
+                json.value.is_null(),
+            ) {
+                params.insert(name, value);
+            }
+        }
+        params
+    }
+
+    fn plain_headers(&self, node: &Node, problems: &mut Problems) -> IndexMap<String, String> {
+        let mut headers = IndexMap::new();
+        for (name, value) in self.headers.iter().flatten() {
+            let at = node.nearest(&["headers", name]);
+            if !is_token(name) {
+                at.wrong(
+                    problems,
+                    "expected the name of a header: letters, digits, `-`, `_`",
+                );
+            }
+            if value.contains(char::is_control) {
+                at.wrong(problems, "holds a line break or control character");
+            }
+            if let Some(value) = literal(value, at, problems) {
+                headers.insert(name.clone(), value);
+            }
+        }
+        headers
+    }
+
+    fn plain_body(&self, node: &Node, problems: &mut Problems) -> Option<Value> {
+        let json = self.json.as_ref()?;
+        let at = node.nearest(&["json"]);
+        if !json.value.is_object() && !json.value.is_array() {
+            at.wrong(problems, "expected a map or a list");
+            return None;
+        }
+        if matches!(self.method, MethodFile::Get) {
+            at.wrong(problems, "a body needs `method: POST`");
+        }
+        literal_json(&json.value, at, problems)
+    }
+
+    /// A parameter that is set twice would be sent twice, and the API would choose.
+    fn check_collisions(
+        &self,
+        params: &IndexMap<String, Value>,
+        paginator: &Paginator,
+        incremental: Option<&Incremental>,
+        node: &Node,
+        problems: &mut Problems,
+    ) {
+        for name in paginator.query_params() {
+            if params.contains_key(name) {
+                node.nearest(&["params", name])
+                    .wrong(problems, "the paginator sets this parameter");
+            }
+        }
+        if let Some(start) = incremental.and_then(|incremental| incremental.start_param.as_deref())
+            && (params.contains_key(start) || paginator.query_params().contains(&start))
+        {
+            node.nearest(&["incremental", "start_param"])
+                .wrong(problems, "another part of the endpoint sets this parameter");
+        }
+    }
+}
+
+impl Paginator {
+    /// Parameters of the query that the walk itself sets.
+    #[must_use]
+    pub fn query_params(&self) -> Vec<&str> {
+        self.targets()
+            .into_iter()
+            .filter_map(|target| match target {
+                Target::Query(name) => Some(name.as_str()),
+                Target::Body(_) => None,
+            })
+            .collect()
+    }
+
+    fn writes_body(&self) -> bool {
+        self.targets()
+            .iter()
+            .any(|target| matches!(target, Target::Body(_)))
+    }
+
+    fn targets(&self) -> Vec<&Target> {
+        match self {
+            Self::Offset {
+                offset, limit_to, ..
+            } => vec![offset, limit_to],
+            Self::PageNumber { page, .. } => vec![page],
+            Self::Cursor { cursor, .. } => vec![cursor],
+            Self::SinglePage | Self::JsonLink { .. } | Self::HeaderLink { .. } => Vec::new(),
+        }
+    }
+}
+
+/// The text with `{{` and `}}` as single braces. Placeholders in single braces are not built yet.
+fn literal(text: &str, at: &Node, problems: &mut Problems) -> Option<String> {
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '{' | '}' if chars.peek() == Some(&c) => {
+                chars.next();
+                out.push(c);
+            }
+            '{' => {
+                at.wrong(
+                    problems,
+                    "placeholders such as `{resources.parent.id}` are not supported yet; write `{{` and `}}` for the signs themselves",
+                );
+                return None;
+            }
+            '}' => {
+                at.wrong(
+                    problems,
+                    "a `}` alone; write `{{` and `}}` for the signs themselves",
+                );
+                return None;
+            }
+            c => out.push(c),
+        }
+    }
+    Some(out)
+}
+
+/// The same for every text of a JSON value, keys included.
+fn literal_json(value: &Value, at: &Node, problems: &mut Problems) -> Option<Value> {
+    Some(match value {
+        Value::String(text) => Value::String(literal(text, at, problems)?),
+        Value::Array(items) => Value::Array(
+            items
+                .iter()
+                .map(|item| literal_json(item, at, problems))
+                .collect::<Option<_>>()?,
+        ),
+        Value::Object(map) => Value::Object(
+            map.iter()
+                .map(|(key, value)| {
+                    Some((
+                        literal(key, at, problems)?,
+                        literal_json(value, at, problems)?,
+                    ))
+                })
+                .collect::<Option<_>>()?,
+        ),
+        Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
+    })
 }

@@ -1,8 +1,13 @@
-//! The YAML file as typed values.
+//! The YAML as typed values.
 //!
 //! Two shapes stand here. What the file may say (optional everywhere, dlt's spelling) is private to
 //! the loader; what the rest of the program gets is the resolved [`Config`]: defaults merged, paths
 //! and expressions parsed, every value present. A stage gets its own section, never the whole.
+//!
+//! The way of the file: text -> tree with places (`tree`) -> environment laid over it (`layers`) ->
+//! references filled (`interpolate`) -> `resource_defaults` spread -> sections decoded (`decode`,
+//! one file per section) -> resolved and checked. serde's derive is not used for the sections: it
+//! stops at the first error, and an operator wants all of them at once.
 
 pub mod database;
 
@@ -10,16 +15,57 @@ pub mod daemon;
 
 pub mod source;
 
+mod client;
+
+mod auth;
+
+mod resource;
+
 pub mod endpoint;
+
+mod paginator;
+
+mod incremental;
 
 pub mod schedule;
 
 pub mod secret;
 
+mod tree;
+
+mod layers;
+
+mod interpolate;
+
+mod decode;
+
+mod units;
+
+mod path;
+
+pub mod problem;
+
+mod effective;
+
+mod reference;
+
+use std::{collections::HashMap, fs::File, io::Read, path::Path};
+
+use indexmap::IndexMap;
+use serde_json::Value;
+use url::Url;
+
 pub use daemon::Daemon;
 pub use database::Database;
+pub use layers::Environment;
+pub use problem::{Place, Problem, Problems};
+pub use reference::reference;
 pub use secret::Secret;
 pub use source::{Resource, Source};
+
+use decode::{Decode, Tried, section};
+use source::{Auth, SourceFile};
+use tree::{Content, Filled, Node};
 
 /// The whole effective configuration.
 #[derive(Debug, Clone)]
@@ -30,4 +76,323 @@ pub struct Config {
     pub sources: Vec<Source>,
     /// Hash of the effective configuration without its secrets; stands in `rosterd.workers` and `rosterd.runs`.
     pub fingerprint: String,
+    /// What is allowed and unwise.
+    pub warnings: Vec<Problem>,
+    /// The file with all defaults and without secrets.
+    pub effective: Value,
+    /// Values from outside that stand in parameters, headers and bodies.
+    filled: Vec<Secret>,
+}
+
+section! {
+    /// The configuration of rosterd.
+    struct ConfigFile {
+        /// Where the tables live.
+        database: Tried<database::DatabaseFile>; section,
+        /// The process itself.
+        daemon: Tried<daemon::DaemonFile>; section,
+        /// The APIs, by names of your choice: lower-case letters, digits, `_`, `-`.
+        sources: Tried<IndexMap<String, Tried<SourceFile>>>,
+    }
+}
+
+/// Reads, fills and checks the file; nothing is requested from anywhere.
+///
+/// # Errors
+/// All problems of the file at once, in its order. No message holds a value of the file.
+pub fn load(path: &Path, environment: &Environment) -> Result<Config, Problems> {
+    let file = path.display().to_string();
+    let mut problems = Problems::default();
+    let text = match read(path) {
+        Ok(text) => text,
+        Err(message) => {
+            problems.push(&Place::whole(&file), "", message);
+            return Err(problems);
+        }
+    };
+    parse(&file, &text, environment, is_open_to_others(path))
+}
+
+/// Like [`load`], from a text and without any environment.
+///
+/// # Errors
+/// As [`load`].
+pub fn from_str(text: &str) -> Result<Config, Problems> {
+    from_str_with(text, &Environment::default())
+}
+
+/// Like [`load`], from a text.
+///
+/// # Errors
+/// As [`load`].
+pub fn from_str_with(text: &str, environment: &Environment) -> Result<Config, Problems> {
+    parse("rosterd.yaml", text, environment, false)
+}
+
+/// The JSON Schema of what the file may say, for editors and for `rosterd schema`.
+#[must_use]
+pub fn schema() -> Value {
+    let mut schema = schemars::generate::SchemaSettings::draft2020_12()
+        .into_generator()
+        .into_root_schema_for::<ConfigFile>();
+    schema.insert("title".into(), "rosterd".into());
+    schema.to_value()
+}
+
+impl Config {
+    /// The effective configuration as YAML: all defaults written out, secrets and values from outside as `***`.
+    #[must_use]
+    pub fn to_yaml_masked(&self) -> String {
+        effective::to_yaml(&self.effective)
+    }
+
+    /// Every text that must not be seen anywhere but at its place: for the last filter before logs.
+    ///
+    /// Short values stand in too where they are credentials. Encoded forms (percent, base64) are the filter's affair.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<Secret> {
+        let mut secrets = self.filled.clone();
+        if let Some(url) = &self.database.url {
+            secrets.push(url.clone());
+            if let Some(password) = Url::parse(url.expose())
+                .ok()
+                .and_then(|url| url.password().map(str::to_owned))
+            {
+                secrets.push(Secret::new(password));
+            }
+        }
+        secrets.extend(self.daemon.admin.token.clone());
+        for source in &self.sources {
+            secrets.extend(source.client.headers.values().cloned());
+            match &source.client.auth {
+                Some(Auth::ApiKey { key, .. }) => secrets.push(key.clone()),
+                Some(Auth::Bearer { token }) => secrets.push(token.clone()),
+                Some(Auth::HttpBasic { username, password }) => {
+                    secrets.extend([username.clone(), password.clone()]);
+                }
+                None => {}
+            }
+        }
+        secrets.retain(|secret| !secret.expose().is_empty());
+        secrets
+    }
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    let failed = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            "there is no such file (`rosterd init` writes one)".to_owned()
+        }
+        kind => format!("cannot be read: {kind}"),
+    };
+    let mut bytes = Vec::new();
+    File::open(path)
+        .map_err(failed)?
+        .take(tree::MAX_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    String::from_utf8(bytes).map_err(|_| "not UTF-8 text".to_owned())
+}
+
+fn parse(
+    file: &str,
+    text: &str,
+    environment: &Environment,
+    open_to_others: bool,
+) -> Result<Config, Problems> {
+    let mut problems = Problems::default();
+    if text.len() as u64 > tree::MAX_BYTES {
+        problems.push(&Place::whole(file), "", "larger than 1 MiB");
+        return Err(problems);
+    }
+    let config = Node::parse(file, text, &mut problems)
+        .and_then(|root| build(root, environment, open_to_others, &mut problems));
+    match config {
+        Some(config) if problems.is_empty() => Ok(config),
+        _ => Err(problems.sorted()),
+    }
+}
+
+fn build(
+    root: Node,
+    environment: &Environment,
+    open_to_others: bool,
+    problems: &mut Problems,
+) -> Option<Config> {
+    let root = match root.is_null() {
+        true => Node::empty(root.place, root.path),
+        false => root,
+    };
+    let mut root = layers::overlay(root, environment, problems);
+    interpolate::fill(&mut root, environment, problems);
+    spread_defaults(&mut root);
+    let mut file = ConfigFile::decode(&root, problems)?;
+    let (database_node, daemon_node) = (root.nearest(&["database"]), root.nearest(&["daemon"]));
+    let database = file
+        .database
+        .0
+        .as_ref()
+        .map(|file| file.resolve(database_node, problems));
+    let daemon = file
+        .daemon
+        .0
+        .as_ref()
+        .map(|file| file.resolve(daemon_node, problems));
+    let schema = database
+        .as_ref()
+        .and_then(|database| database.schema.clone());
+    let timezone = daemon
+        .as_ref()
+        .map_or(chrono_tz::UTC, |daemon| daemon.timezone);
+    let mut sources = Vec::new();
+    let files = file.sources.as_mut().and_then(|sources| sources.0.as_mut());
+    for (name, file) in files.into_iter().flatten() {
+        let node = root.nearest(&["sources", name]);
+        if let Some(file) = &mut file.0 {
+            sources.extend(file.resolve(name, schema.as_deref(), timezone, node, problems));
+        }
+    }
+    check_tables(&sources, &root, problems);
+    let mut warnings = Problems::default();
+    warn(&sources, &root, open_to_others, &mut warnings);
+    let effective = file.show();
+    Some(Config {
+        fingerprint: resource::hash(&effective),
+        filled: filled(&root),
+        database: database?,
+        daemon: daemon?,
+        sources,
+        warnings: warnings.sorted().into_vec(),
+        effective,
+    })
+}
+
+fn spread_defaults(root: &mut Node) {
+    if let Content::Map(map) = &mut root.content
+        && let Some(sources) = map.get_mut("sources")
+        && let Content::Map(sources) = &mut sources.node.content
+    {
+        for entry in sources.values_mut() {
+            entry.node = source::spread_defaults(entry.node.clone());
+        }
+    }
+}
+
+/// Two resources in one table would overwrite each other's rows.
+fn check_tables(sources: &[Source], root: &Node, problems: &mut Problems) {
+    let mut taken: HashMap<(String, String), String> = HashMap::new();
+    for source in sources {
+        for resource in &source.resources {
+            let key = (
+                resource.schema.clone(),
+                resource::table_key(&resource.table),
+            );
+            let whole = format!("{}/{}", source.name, resource.name);
+            if let Some(other) = taken.insert(key, whole) {
+                let node = resource_node(root, &source.name, &resource.name);
+                node.nearest(&["table_name"]).wrong(
+                    problems,
+                    format!(
+                        "ends in the same table as {other}; give one of them another `table_name`"
+                    ),
+                );
+            }
+        }
+    }
+}
+
+fn resource_node<'a>(root: &'a Node, source: &str, resource: &str) -> &'a Node {
+    let list = root.nearest(&["sources", source, "resources"]);
+    list.list()
+        .into_iter()
+        .flatten()
+        .find(|node| {
+            node.get("name")
+                .and_then(Node::scalar)
+                .is_some_and(|name| name.text == resource)
+        })
+        .unwrap_or(list)
+}
+
+fn warn(sources: &[Source], root: &Node, open_to_others: bool, warnings: &mut Problems) {
+    if sources.is_empty() {
+        root.wrong(warnings, "no sources: there is nothing to sync");
+    }
+    for source in sources {
+        for resource in &source.resources {
+            if let Some(incremental) = &resource.endpoint.incremental
+                && incremental.start_param.is_none()
+            {
+                resource_node(root, &source.name, &resource.name)
+                    .nearest(&["endpoint", "incremental"])
+                    .wrong(
+                        warnings,
+                        "without `start_param` every walk reads everything",
+                    );
+            }
+        }
+    }
+    if open_to_others {
+        root.each_scalar(&mut |node, scalar| {
+            if scalar.filled == Filled::No && is_secret_path(&node.path) {
+                node.wrong(
+                    warnings,
+                    "a secret stands here and other users can read the file: use ${VAR}, ${file:/path} or ${credential:name}, or chmod 600",
+                );
+            }
+        });
+    }
+}
+
+/// Whether a value at this place is a credential (and not only treated like one, as all client headers are).
+fn is_secret_path(path: &str) -> bool {
+    let last = path.rsplit(['.', '[']).next().unwrap_or_default();
+    let name = last.trim_matches(['"', ']']).to_ascii_lowercase();
+    if path == "daemon.admin.token" || path == "database.url" {
+        return true;
+    }
+    if !path.starts_with("sources.") {
+        return false;
+    }
+    match path.contains(".client.headers") {
+        true => ["auth", "key", "token", "secret", "cookie"]
+            .iter()
+            .any(|word| name.contains(word)),
+        false => {
+            path.contains(".client.auth.")
+                && matches!(name.as_str(), "api_key" | "token" | "password")
+        }
+    }
+}
+
+#[cfg(unix)]
+fn is_open_to_others(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
+}
+
+#[cfg(not(unix))]
+fn is_open_to_others(_: &Path) -> bool {
+    false
+}
+
+/// Shorter values from outside are words such as `1` or `true`: masking them would blot out the logs.
+const SHORTEST_FILLED: usize = 6;
+
+/// Values from outside in places where a credential may hide, and all values of files and credentials.
+fn filled(root: &Node) -> Vec<Secret> {
+    let mut secrets = Vec::new();
+    root.each_scalar(&mut |node, scalar| {
+        let suspect = match scalar.filled {
+            Filled::No => false,
+            Filled::Secret => true,
+            Filled::Variable => ["params", "headers", "json"]
+                .iter()
+                .any(|part| node.path.contains(&format!(".endpoint.{part}"))),
+        };
+        if suspect && scalar.text.len() >= SHORTEST_FILLED {
+            secrets.push(Secret::new(scalar.text.clone()));
+        }
+    });
+    secrets
 }

@@ -7,8 +7,14 @@ use url::Url;
 
 use super::{
     Secret,
+    client::ClientFile,
+    database::is_reserved_schema,
+    decode::{Tried, section},
     endpoint::{DottedPath, Endpoint},
+    problem::Problems,
+    resource::{ResourceFile, Shared},
     schedule::Schedule,
+    tree::{Content, Node},
 };
 
 /// One API with one credential set.
@@ -141,4 +147,220 @@ pub struct Batch {
     pub rows: usize,
     pub bytes: usize,
     pub wait: Duration,
+}
+
+section! {
+    /// One API with one credential set: the dictionary of dlt's `rest_api` source.
+    pub(super) struct SourceFile {
+        /// Tenant of the source, for a description that serves several.
+        account: String = "default",
+        /// How to talk to the API.
+        client: Tried<ClientFile>; required,
+        /// What all resources have in common. A resource's own key replaces the one here; in `endpoint`, `params` and `json` are merged key by key.
+        resource_defaults: Tried<ResourceFile>,
+        /// The endpoints, each filling one table. A bare text stands for its `name`.
+        resources: Vec<Tried<ResourceFile>>; required,
+        /// As in a resource, for those that do not say otherwise.
+        max_table_nesting: u32,
+    }
+    later ["name", "section", "root_key", "schema", "schema_contract", "parallelized"]
+}
+
+impl SourceFile {
+    pub(super) fn resolve(
+        &mut self,
+        name: &str,
+        schema: Option<&str>,
+        timezone: chrono_tz::Tz,
+        node: &Node,
+        problems: &mut Problems,
+    ) -> Option<Source> {
+        check_name(name, node, problems);
+        if schema.is_none() && is_reserved_schema(name) {
+            node.wrong(
+                problems,
+                "tables go to a schema with the source's name, and this one is taken; rename the source or set `database.schema`",
+            );
+        }
+        if self.account.is_empty() || self.account.contains(|c: char| c == '/' || c.is_control()) {
+            node.nearest(&["account"])
+                .wrong(problems, "expected a name without `/`");
+        }
+        let client_node = node.nearest(&["client"]);
+        let client = self
+            .client
+            .0
+            .as_ref()
+            .and_then(|client| client.resolve(client_node, problems));
+        if node
+            .get("resource_defaults")
+            .and_then(|defaults| defaults.get("name"))
+            .is_some()
+        {
+            node.nearest(&["resource_defaults", "name"])
+                .wrong(problems, "a name belongs to one resource");
+        }
+        let list = node.nearest(&["resources"]);
+        if self.resources.is_empty() {
+            list.wrong(problems, "expected at least one resource");
+        }
+        let shared = Shared {
+            schema: schema.unwrap_or(name),
+            base_url: self.client.0.as_ref().map(|client| &client.base_url),
+            timezone,
+            max_table_nesting: self.max_table_nesting,
+        };
+        let mut names: Vec<String> = Vec::new();
+        let mut resources = Vec::new();
+        let mut whole = true;
+        for (file, node) in self
+            .resources
+            .iter_mut()
+            .zip(list.list().into_iter().flatten())
+        {
+            let Some(file) = &mut file.0 else {
+                whole = false;
+                continue;
+            };
+            if let Some(name) = &file.name {
+                if names.contains(name) {
+                    node.nearest(&["name"])
+                        .wrong(problems, "another resource has this name");
+                }
+                names.push(name.clone());
+            }
+            match file.resolve(&shared, node, problems) {
+                Some(resource) if file.selected => resources.push(resource),
+                Some(_) => {}
+                None => whole = false,
+            }
+        }
+        let client = client?;
+        whole.then_some(Source {
+            name: name.to_owned(),
+            account: self.account.clone(),
+            client,
+            resources,
+        })
+    }
+}
+
+/// Names of sources stand in commands, URLs and variables; environment overrides reach lower case only.
+fn check_name(name: &str, node: &Node, problems: &mut Problems) {
+    let plain = name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-'));
+    if !plain || name.len() > 63 {
+        node.wrong(
+            problems,
+            "expected a name of at most 63 lower-case letters, digits, `_` or `-`, a letter first",
+        );
+    }
+}
+
+/// Lays `resource_defaults` under every resource and the client's paginator under every endpoint.
+///
+/// Done on the tree, so that a default's problem is told where the default stands. The rules are
+/// dlt's: a resource's key replaces the default's, also when it is null; within `endpoint` the same,
+/// but `params` and `json` are merged key by key, one level deep.
+pub(super) fn spread_defaults(mut source: Node) -> Node {
+    let mut defaults = source
+        .get("resource_defaults")
+        .filter(|node| node.map().is_some())
+        .cloned();
+    if let Some(defaults) = &mut defaults {
+        defaults.remove("name");
+        lengthen(defaults);
+    }
+    let paginator = source
+        .get("client")
+        .and_then(|client| client.get("paginator"))
+        .filter(|node| !node.is_null())
+        .cloned();
+    let Content::Map(map) = &mut source.content else {
+        return source;
+    };
+    if let Some(entry) = map.get_mut("resource_defaults")
+        && entry.node.map().is_some()
+    {
+        lengthen(&mut entry.node);
+    }
+    let Some(entry) = map.get_mut("resources") else {
+        return source;
+    };
+    let Content::List(list) = &mut entry.node.content else {
+        return source;
+    };
+    for resource in list {
+        if resource.scalar().is_some() {
+            *resource = resource.clone().under("name");
+        }
+        if resource.map().is_none() {
+            continue;
+        }
+        lengthen(resource);
+        if let Some(defaults) = &defaults {
+            *resource = merged(defaults, resource, |key, default, own| match key {
+                "endpoint" => Some(merged(default, own, |key, default, own| {
+                    matches!(key, "params" | "json").then(|| merged(default, own, |_, _, _| None))
+                })),
+                _ => None,
+            });
+        }
+        if resource.get("endpoint").is_none_or(Node::is_null) {
+            let path = super::tree::join(&resource.path, "endpoint");
+            let place = resource.nearest(&["name"]).place.clone();
+            resource.insert("endpoint", Node::empty(place, path));
+        }
+        if let (Some(paginator), Content::Map(map)) = (&paginator, &mut resource.content)
+            && let Some(entry) = map.get_mut("endpoint")
+            && entry.node.get("paginator").is_none_or(Node::is_null)
+        {
+            entry.node.insert("paginator", paginator.clone());
+        }
+    }
+    source
+}
+
+/// Writes the short form of an endpoint as the long one.
+fn lengthen(resource: &mut Node) {
+    if let Some(endpoint) = resource.get("endpoint")
+        && endpoint.scalar().is_some()
+    {
+        let long = endpoint.clone().under("path");
+        if let Content::Map(map) = &mut resource.content
+            && let Some(entry) = map.get_mut("endpoint")
+        {
+            entry.node = long;
+        }
+    }
+}
+
+/// The defaults with the entries of `own` over them. `deeper` may merge two maps under one key.
+fn merged(
+    defaults: &Node,
+    own: &Node,
+    deeper: impl Fn(&str, &Node, &Node) -> Option<Node>,
+) -> Node {
+    let (Content::Map(below), Content::Map(above)) = (&defaults.content, &own.content) else {
+        return own.clone();
+    };
+    let mut map = below.clone();
+    for (key, entry) in above {
+        let mut entry = entry.clone();
+        if let Some(default) = below.get(key)
+            && default.node.map().is_some()
+            && entry.node.map().is_some()
+            && let Some(node) = deeper(key, &default.node, &entry.node)
+        {
+            entry.node = node;
+        }
+        map.insert(key.clone(), entry);
+    }
+    Node {
+        place: own.place.clone(),
+        path: own.path.clone(),
+        content: Content::Map(map),
+    }
 }

@@ -2,6 +2,8 @@
 
 #![cfg(test)]
 
+mod config;
+
 mod fetch;
 
 mod record;

@@ -1,0 +1,67 @@
+//! `rosterd check`: says what a configuration means, or everything that is wrong with it.
+
+use std::fmt::Write;
+
+use crate::config::{Config, Problems, endpoint::Paginator, source::WriteDisposition};
+
+/// What the configuration makes the daemon do, for people: one line per resource, then the warnings.
+#[must_use]
+pub fn report(config: &Config) -> String {
+    let mut out = String::new();
+    for source in &config.sources {
+        let _ = writeln!(out, "{} ({})", source.name, source.client.base_url);
+        for resource in &source.resources {
+            let disposition = match resource.write_disposition {
+                WriteDisposition::Append => "append",
+                WriteDisposition::Replace => "replace",
+                WriteDisposition::Merge => "merge",
+            };
+            let pages = match &resource.endpoint.paginator {
+                Paginator::SinglePage => "single page",
+                Paginator::Offset { .. } => "by offset",
+                Paginator::PageNumber { .. } => "by page number",
+                Paginator::Cursor { .. } => "by cursor",
+                Paginator::JsonLink { .. } => "by link in the body",
+                Paginator::HeaderLink { .. } => "by link in the header",
+            };
+            let schedule = resource.schedule.as_ref().map_or_else(
+                || "only on request".to_owned(),
+                |schedule| schedule.describe(),
+            );
+            let key: Vec<String> = resource
+                .primary_key
+                .iter()
+                .map(ToString::to_string)
+                .collect();
+            let key = match key.is_empty() {
+                true => String::new(),
+                false => format!(" on {}", key.join(", ")),
+            };
+            let _ = writeln!(
+                out,
+                "  {} -> {}.{}: {disposition}{key}, {pages}, {schedule}",
+                resource.name, resource.schema, resource.table
+            );
+        }
+    }
+    for warning in &config.warnings {
+        let _ = writeln!(out, "warning: {warning}");
+    }
+    out
+}
+
+/// The effective configuration, secrets masked (`check --print`).
+#[must_use]
+pub fn print(config: &Config) -> String {
+    config.to_yaml_masked()
+}
+
+/// All problems, one per line, with their number.
+#[must_use]
+pub fn complaint(problems: &Problems) -> String {
+    let count = match problems.len() {
+        1 => "1 problem".to_owned(),
+        count => format!("{count} problems"),
+    };
+    format!("{problems}\n{count} in the configuration\n")
+}

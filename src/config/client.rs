@@ -1,0 +1,212 @@
+//! Section `client`: how to talk to the API.
+
+use std::{
+    num::{NonZeroU32, NonZeroUsize},
+    time::Duration,
+};
+
+use indexmap::IndexMap;
+use url::{Host, Url};
+
+use super::{
+    Secret,
+    auth::{AuthFile, is_token},
+    decode::{Period, Size, Tried, section},
+    paginator::PaginatorFile,
+    problem::Problems,
+    source::{Client, Limit, Retry, Timeouts},
+    tree::Node,
+};
+
+section! {
+    /// How to talk to the API.
+    pub(super) struct ClientFile {
+        /// Address that every `path` is put behind. https, except to loopback hosts or with `allow_http`.
+        base_url: Url; required,
+        /// Headers of every request. Their values are treated as secrets.
+        headers: IndexMap<String, Secret>,
+        /// Who we are to the API. Left out: no credentials are sent.
+        auth: Tried<AuthFile>,
+        /// Paginator of endpoints that name none, nor do the `resource_defaults`.
+        paginator: Tried<PaginatorFile>,
+        /// Windows that all hold at once, over all resources of the source. Left out: only `max_in_flight` limits.
+        limits: Vec<LimitFile>,
+        /// Requests at the same time over all resources of the source. Too high: the API refuses.
+        max_in_flight: NonZeroUsize = "4",
+        /// When and how a request is tried again.
+        retry: Tried<RetryFile>; section,
+        /// How long to wait for the API.
+        timeouts: Tried<TimeoutsFile>; section,
+        /// Largest body of an answer, decompressed. A larger one fails the run.
+        max_body: Size = "64MiB",
+        /// Lets `base_url` be plain http to a host that is not loopback: anyone on the way reads the key.
+        allow_http: bool = "false",
+    }
+    later ["session"]
+}
+
+section! {
+    /// One window of a rate limit.
+    pub(super) struct LimitFile {
+        /// Requests in any window, retries counted.
+        requests: NonZeroU32; required,
+        /// Length of the window.
+        per: Period; required,
+    }
+}
+
+section! {
+    /// When and how a request is tried again: after `backoff`, then `factor` times longer each time, with jitter, never sooner than `Retry-After` says.
+    pub(super) struct RetryFile {
+        /// Tries after the first. 0: none.
+        max_retries: u32 = "3",
+        /// Wait before the first retry.
+        backoff: Duration = "1s",
+        /// How much longer each wait is than the last one.
+        factor: f64 = "2",
+        /// Longest single wait. A `Retry-After` beyond it ends the run as rate limited.
+        max_wait: Period = "60s",
+        /// Statuses that are tried again. Failures of the connection are too.
+        statuses: Vec<u16> = "[429, 500, 502, 503, 504]",
+    }
+}
+
+section! {
+    /// How long to wait for the API.
+    pub(super) struct TimeoutsFile {
+        /// For a connection (TCP and TLS).
+        connect: Period = "10s",
+        /// Longest silence while headers or body are awaited.
+        read: Period = "30s",
+        /// One try from its first byte to its last. Too low: slow reports never arrive.
+        total: Period = "120s",
+    }
+}
+
+/// More tries than this only hide an outage.
+const MAX_RETRIES: u32 = 100;
+
+impl ClientFile {
+    pub(super) fn resolve(&self, node: &Node, problems: &mut Problems) -> Option<Client> {
+        self.check_base_url(node, problems);
+        let mut headers = IndexMap::new();
+        for (name, value) in self.headers.iter().flatten() {
+            let at = node.nearest(&["headers", name]);
+            if !is_token(name) {
+                at.wrong(
+                    problems,
+                    "expected the name of a header: letters, digits, `-`, `_`",
+                );
+            }
+            if value.expose().contains(char::is_control) {
+                at.wrong(problems, "holds a line break or control character");
+            }
+            headers.insert(name.clone(), value.clone());
+        }
+        let auth = match &self.auth {
+            Some(auth) => Some(auth.0.as_ref()?.resolve(node.nearest(&["auth"]), problems)),
+            None => None,
+        };
+        Some(Client {
+            base_url: self.base_url.clone(),
+            headers,
+            auth,
+            limits: self
+                .limits
+                .iter()
+                .flatten()
+                .map(|limit| Limit {
+                    requests: limit.requests.get(),
+                    per: limit.per.0,
+                })
+                .collect(),
+            max_in_flight: self.max_in_flight.get(),
+            retry: self
+                .retry
+                .0
+                .as_ref()?
+                .resolve(node.nearest(&["retry"]), problems),
+            timeouts: self.timeouts.0.as_ref()?.resolve(),
+            max_body: self.max_body.0,
+            allow_http: self.allow_http,
+        })
+    }
+
+    fn check_base_url(&self, node: &Node, problems: &mut Problems) {
+        let url = &self.base_url;
+        let at = node.nearest(&["base_url"]);
+        match url.scheme() {
+            "https" => {}
+            "http" if self.allow_http || is_loopback(url) => {}
+            "http" => at.wrong(
+                problems,
+                "expected https: plain http sends the credentials readable (or set `allow_http: true`)",
+            ),
+            _ => at.wrong(problems, "expected a URL that begins with https://"),
+        }
+        if url.host().is_none() || url.cannot_be_a_base() {
+            at.wrong(problems, "expected a URL with a host");
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            at.wrong(problems, "credentials do not belong in the URL; use `auth`");
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            at.wrong(
+                problems,
+                "expected no `?` and no `#`; parameters belong in `endpoint.params`",
+            );
+        }
+    }
+}
+
+impl RetryFile {
+    fn resolve(&self, node: &Node, problems: &mut Problems) -> Retry {
+        if self.max_retries > MAX_RETRIES {
+            node.nearest(&["max_retries"])
+                .wrong(problems, format!("expected at most {MAX_RETRIES}"));
+        }
+        if self.factor < 1.0 {
+            node.nearest(&["factor"])
+                .wrong(problems, "expected at least 1");
+        }
+        if self.backoff > self.max_wait.0 {
+            node.nearest(&["backoff"])
+                .wrong(problems, "expected at most `max_wait`");
+        }
+        if !self
+            .statuses
+            .iter()
+            .all(|status| (400..600).contains(status))
+        {
+            node.nearest(&["statuses"])
+                .wrong(problems, "expected statuses from 400 to 599");
+        }
+        Retry {
+            max_retries: self.max_retries,
+            backoff: self.backoff,
+            factor: self.factor,
+            max_wait: self.max_wait.0,
+            statuses: self.statuses.clone(),
+        }
+    }
+}
+
+impl TimeoutsFile {
+    fn resolve(&self) -> Timeouts {
+        Timeouts {
+            connect: self.connect.0,
+            read: self.read.0,
+            total: self.total.0,
+        }
+    }
+}
+
+/// Whether requests to the URL stay on this machine.
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}

@@ -1,0 +1,296 @@
+//! Section `resources`: one endpoint that fills one table.
+
+use std::num::{NonZeroU64, NonZeroUsize};
+
+use chrono_tz::Tz;
+use schemars::{Schema, SchemaGenerator, json_schema};
+use serde_json::{Value, json};
+use url::Url;
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::{
+    decode::{Decode, OneOrMany, Period, Size, Tried, section, words},
+    endpoint::{DottedPath, Endpoint, EndpointFile},
+    problem::Problems,
+    schedule::ScheduleFile,
+    source::{Batch, Resource, WriteDisposition},
+    tree::Node,
+};
+
+section! {
+    /// One endpoint that fills one table.
+    pub(super) struct ResourceFile {
+        /// Name of the resource, unique in its source. Must be given, but not in `resource_defaults`.
+        name: String,
+        /// Whether the resource is synced.
+        selected: bool = "true",
+        /// What is requested. Left out: the path is the name.
+        endpoint: Tried<EndpointFile>,
+        /// Table of the rows. Left out: the name.
+        table_name: String,
+        /// Field, or list of fields, that tells one record from all others; `employee.id` for a nested one.
+        primary_key: OneOrMany<DottedPath>,
+        /// What happens to the rows: `append`, `replace`, `merge` (needs a `primary_key`).
+        write_disposition: DispositionFile = "append",
+        /// Under `replace`: a complete walk without records empties the table.
+        allow_empty: bool = "false",
+        /// When the resource is due: `*/15 * * * *`, `every 15m`, or a map. Left out or null: only on request.
+        schedule: ScheduleFile,
+        /// The table should never be older than this; `resource_health` says `late` when it is.
+        freshness: Period,
+        /// When the rows in hand are committed: whichever bound is met first.
+        batch: BatchFile; section,
+        /// A walk that asks for more pages fails.
+        max_pages: NonZeroU64 = "100000",
+        /// A run that takes longer fails.
+        max_run_time: Period = "6h",
+        /// Levels of nested objects that become columns and lists that become tables; 0: objects and lists are kept as jsonb. Left out: objects become columns, lists are kept as jsonb.
+        max_table_nesting: u32,
+    }
+    later [
+        "columns", "merge_key", "processing_steps", "include_from_parent", "parallelized",
+        "schema_contract", "nested_hints", "references", "file_format", "table_format", "incremental",
+    ]
+}
+
+section! {
+    /// When the rows in hand are committed: whichever bound is met first.
+    pub(super) struct BatchFile {
+        /// Records. Too low: many small transactions; too high: more is lost when a run is cut.
+        rows: NonZeroUsize = "10000",
+        /// Bytes of records; bounds the memory of a run.
+        bytes: Size = "8MiB",
+        /// Time since the last commit.
+        wait: Period = "2s",
+    }
+}
+
+words! {
+    /// What happens to the rows.
+    pub(super) enum DispositionWord {
+        Append = "append",
+        Replace = "replace",
+        Merge = "merge",
+    }
+    later ["skip"]
+}
+
+words! {
+    /// How a merge treats rows that are there.
+    pub(super) enum StrategyWord {
+        Upsert = "upsert",
+    }
+    later ["delete-insert", "insert-only", "scd2"]
+}
+
+section! {
+    /// The disposition in its long form.
+    pub(super) struct DispositionMapFile {
+        /// What happens to the rows.
+        disposition: DispositionWord; required,
+        /// How a merge treats rows that are there.
+        strategy: StrategyWord,
+    }
+    later [
+        "validity_column_names", "active_record_timestamp", "boundary_timestamp",
+        "row_version_column_name", "merge_key", "deduplicated",
+    ]
+}
+
+/// A disposition in its short or long form.
+#[derive(Debug, Clone)]
+pub(super) struct DispositionFile(DispositionMapFile);
+
+impl Decode for DispositionFile {
+    fn decode(node: &Node, problems: &mut Problems) -> Option<Self> {
+        match node.scalar() {
+            Some(_) => DispositionWord::decode(node, problems).map(|disposition| {
+                Self(DispositionMapFile {
+                    disposition,
+                    strategy: None,
+                })
+            }),
+            None => DispositionMapFile::decode(node, problems).map(Self),
+        }
+    }
+
+    fn show(&self) -> Value {
+        match self.0.strategy {
+            None => self.0.disposition.show(),
+            Some(_) => self.0.show(),
+        }
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Schema {
+        let short = DispositionWord::schema(generator);
+        let long = generator.subschema_for::<DispositionMapFile>();
+        json_schema!({ "anyOf": [short, long] })
+    }
+}
+
+/// What a resource takes from its surroundings.
+pub(super) struct Shared<'a> {
+    pub(super) schema: &'a str,
+    pub(super) base_url: Option<&'a Url>,
+    pub(super) timezone: Tz,
+    pub(super) max_table_nesting: Option<u32>,
+}
+
+impl ResourceFile {
+    /// The resource as the program knows it; the file's own fields get the defaults that hang on others.
+    pub(super) fn resolve(
+        &mut self,
+        shared: &Shared<'_>,
+        node: &Node,
+        problems: &mut Problems,
+    ) -> Option<Resource> {
+        let Some(name) = self.name.clone() else {
+            node.wrong(problems, "the key `name` is missing");
+            return None;
+        };
+        if name.is_empty()
+            || name.len() > 255
+            || name.contains(|c: char| c == '/' || c.is_control())
+        {
+            node.nearest(&["name"]).wrong(
+                problems,
+                "expected a name without `/`, at most 255 bytes long",
+            );
+        }
+        let table = self.table_name.get_or_insert_with(|| name.clone()).clone();
+        if table_key(&table).is_empty() {
+            node.nearest(&["table_name"])
+                .wrong(problems, "expected a name with letters or digits");
+        }
+        let primary_key = self.primary_key.clone().map_or_else(Vec::new, |key| key.0);
+        if (1..primary_key.len()).any(|end| {
+            let (before, rest) = primary_key.split_at(end);
+            rest.first().is_some_and(|field| before.contains(field))
+        }) {
+            node.nearest(&["primary_key"])
+                .wrong(problems, "a field stands twice");
+        }
+        let write_disposition = match self.write_disposition.0.disposition {
+            DispositionWord::Append => WriteDisposition::Append,
+            DispositionWord::Replace => WriteDisposition::Replace,
+            DispositionWord::Merge => WriteDisposition::Merge,
+        };
+        if write_disposition == WriteDisposition::Merge && primary_key.is_empty() {
+            node.nearest(&["write_disposition"]).wrong(
+                problems,
+                "`merge` needs a `primary_key`; without one use `append` or `replace`",
+            );
+        }
+        if self.write_disposition.0.strategy.is_some()
+            && write_disposition != WriteDisposition::Merge
+        {
+            node.nearest(&["write_disposition", "strategy"])
+                .wrong(problems, "only `merge` has strategies");
+        }
+        let schedule = match &mut self.schedule {
+            Some(file) => {
+                let at = node.nearest(&["schedule"]);
+                Some(file.resolve(shared.timezone, at, problems))
+            }
+            None => None,
+        };
+        if self.max_table_nesting.is_none() {
+            self.max_table_nesting = shared.max_table_nesting;
+        }
+        let at = node.nearest(&["endpoint"]);
+        let endpoint =
+            self.endpoint
+                .as_mut()?
+                .0
+                .as_mut()?
+                .resolve(&name, shared.base_url, at, problems);
+        let endpoint = endpoint?;
+        if write_disposition == WriteDisposition::Replace
+            && endpoint
+                .incremental
+                .as_ref()
+                .is_some_and(|incremental| incremental.start_param.is_some())
+        {
+            node.nearest(&["write_disposition"]).wrong(
+                problems,
+                "`replace` with `incremental` would leave only the latest changes in the table",
+            );
+        }
+        let fingerprint = fingerprint(&endpoint, &primary_key, at);
+        Some(Resource {
+            name,
+            schema: shared.schema.to_owned(),
+            table,
+            primary_key,
+            write_disposition,
+            allow_empty: self.allow_empty,
+            schedule: match schedule {
+                Some(schedule) => Some(schedule?),
+                None => None,
+            },
+            max_table_nesting: self.max_table_nesting,
+            endpoint,
+            max_pages: self.max_pages.get(),
+            max_run_time: self.max_run_time.0,
+            batch: Batch {
+                rows: self.batch.rows.get(),
+                bytes: usize::try_from(self.batch.bytes.0).unwrap_or(usize::MAX),
+                wait: self.batch.wait.0,
+            },
+            freshness: self.freshness.map(|freshness| freshness.0),
+            fingerprint,
+        })
+    }
+}
+
+/// A hash of what decides the meaning of a cursor.
+///
+/// Variables count (a tenant's name in a parameter changes what is read), values from files and
+/// credentials do not: a rotated key must not restart a resource.
+fn fingerprint(endpoint: &Endpoint, primary_key: &[DottedPath], node: &Node) -> String {
+    let mut params = endpoint.params.clone();
+    let secret = |node: Option<&Node>| {
+        let mut found = false;
+        if let Some(node) = node {
+            node.each_scalar(&mut |_, scalar| {
+                found |= scalar.filled == super::tree::Filled::Secret
+            });
+        }
+        found
+    };
+    params.retain(|name, _| !secret(node.get("params").and_then(|params| params.get(name))));
+    let body = endpoint.json.as_ref().filter(|_| !secret(node.get("json")));
+    let meaning = json!({
+        "path": endpoint.path,
+        "params": params,
+        "json": body,
+        "selector": endpoint.data_selector.to_string(),
+        "cursor": endpoint.incremental.as_ref().map(|incremental| incremental.cursor_path.to_string()),
+        "start": endpoint.incremental.as_ref().and_then(|incremental| incremental.start_param.clone()),
+        "key": primary_key.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    });
+    hash(&meaning)
+}
+
+/// Hash of a JSON value, as hexadecimal digits.
+pub(super) fn hash(value: &Value) -> String {
+    format!("{:032x}", xxh3_128(value.to_string().as_bytes()))
+}
+
+/// The name that a table will end in, near enough to tell two that would become one: snake case.
+pub(super) fn table_key(name: &str) -> String {
+    let mut key = String::new();
+    let mut last_lower = false;
+    for c in name.chars() {
+        if c.is_uppercase() && last_lower {
+            key.push('_');
+        }
+        last_lower = c.is_lowercase() || c.is_numeric();
+        match c {
+            c if c.is_alphanumeric() => key.extend(c.to_lowercase()),
+            _ => key.push('_'),
+        }
+    }
+    let words: Vec<&str> = key.split('_').filter(|word| !word.is_empty()).collect();
+    words.join("_")
+}

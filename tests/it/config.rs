@@ -1,0 +1,676 @@
+//! The configuration as an operator meets it: what loads, what it means, what is said when it is wrong.
+
+use std::{fmt::Write as _, time::Duration};
+
+use rosterd::config::{
+    self, Config, Environment, Problems,
+    endpoint::{Paginator, Selector, Target},
+    source::{Auth, KeyLocation, WriteDisposition},
+};
+use serde_json::{Value, json};
+
+const CANARY: &str = "c4n4ry-s3cret";
+
+fn load(text: &str) -> Config {
+    config::from_str(text).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+fn refused(text: &str) -> Problems {
+    match config::from_str(text) {
+        Ok(_) => panic!("was accepted:\n{text}"),
+        Err(problems) => problems,
+    }
+}
+
+/// A source `hr` with the given lines under its `client` and as its resources.
+fn source(client: &str, resources: &str) -> String {
+    let mut text =
+        "sources:\n  hr:\n    client:\n      base_url: https://api.example.com\n".to_owned();
+    for line in client.lines() {
+        let _ = writeln!(text, "      {line}");
+    }
+    text.push_str("    resources:\n");
+    for line in resources.lines() {
+        let _ = writeln!(text, "      {line}");
+    }
+    text
+}
+
+fn example() -> Config {
+    let environment = Environment::from_pairs([
+        ("HR_API_URL", "http://127.0.0.1:9/"),
+        ("HR_API_KEY", CANARY),
+    ]);
+    let text = include_str!("../../daemon.example.yaml");
+    config::from_str_with(text, &environment).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+#[test]
+fn the_example_needs_two_variables_and_no_more() {
+    let problems = refused(include_str!("../../daemon.example.yaml"));
+    let messages: Vec<&str> = problems.iter().map(|p| p.message.as_str()).collect();
+    assert_eq!(
+        messages,
+        [
+            "environment variable HR_API_URL is not set",
+            "environment variable HR_API_KEY is not set",
+        ]
+    );
+    let config = example();
+    assert_eq!(config.warnings, []);
+    let [hr] = config.sources.as_slice() else {
+        panic!("one source")
+    };
+    let Some(Auth::ApiKey {
+        name,
+        key,
+        location: KeyLocation::Query,
+    }) = &hr.client.auth
+    else {
+        panic!("a key in the query")
+    };
+    assert_eq!((name.as_str(), key.expose()), ("api_key", CANARY));
+    let names: Vec<&str> = hr.resources.iter().map(|r| r.name.as_str()).collect();
+    assert_eq!(names, ["employees", "absences", "timesheets"]);
+    for resource in &hr.resources {
+        assert_eq!(resource.schema, "hr");
+        assert_eq!(resource.write_disposition, WriteDisposition::Merge);
+        assert_eq!(resource.primary_key.len(), 1);
+        assert_eq!(resource.endpoint.data_selector.to_string(), "data");
+        assert!(matches!(
+            &resource.endpoint.paginator,
+            Paginator::Offset { limit: 100, start: 0, offset: Target::Query(offset), .. } if offset == "offset"
+        ));
+        let incremental = resource.endpoint.incremental.as_ref();
+        assert_eq!(incremental.is_some(), resource.name != "employees");
+    }
+}
+
+#[test]
+fn an_empty_file_has_all_the_defaults() {
+    let config = load("");
+    assert!(config.database.url.is_none());
+    assert_eq!(config.database.max_connections, 10);
+    assert_eq!(config.database.statement_timeout, Duration::from_secs(60));
+    assert_eq!(config.database.lock_timeout, Duration::from_secs(2));
+    assert_eq!(config.daemon.lease, Duration::from_secs(60));
+    assert_eq!(
+        config.daemon.admin.listen.unwrap().to_string(),
+        "127.0.0.1:8686"
+    );
+    assert_eq!(
+        config.daemon.retention.unchanged_runs,
+        Duration::from_secs(7 * 86_400)
+    );
+    assert_eq!(config.warnings.len(), 1);
+}
+
+#[test]
+fn a_source_has_the_defaults_of_dlt_and_those_of_the_reference() {
+    let config = load(&source("paginator: single_page", "- employees"));
+    let hr = &config.sources[0];
+    assert_eq!(hr.account, "default");
+    assert_eq!(hr.client.max_in_flight, 4);
+    assert_eq!(hr.client.max_body, 64 << 20);
+    assert_eq!(hr.client.retry.max_retries, 3);
+    assert_eq!(hr.client.retry.statuses, [429, 500, 502, 503, 504]);
+    assert_eq!(hr.client.timeouts.total, Duration::from_secs(120));
+    let employees = &hr.resources[0];
+    assert_eq!(employees.endpoint.path, "employees");
+    assert_eq!(employees.write_disposition, WriteDisposition::Append);
+    assert!(matches!(employees.endpoint.data_selector, Selector::Root));
+    assert!(matches!(
+        employees.endpoint.paginator,
+        Paginator::SinglePage
+    ));
+    assert_eq!(employees.batch.rows, 10_000);
+    assert_eq!(employees.batch.bytes, 8 << 20);
+    assert_eq!(employees.max_pages, 100_000);
+    assert!(employees.schedule.is_none());
+}
+
+#[test]
+fn defaults_lie_under_resources_by_the_rules_of_dlt() {
+    let config = load(
+        r#"
+sources:
+  hr:
+    client:
+      base_url: https://api.example.com
+      paginator: header_link
+    resource_defaults:
+      primary_key: id
+      write_disposition: merge
+      schedule: every 15m
+      endpoint:
+        params: {state: all, per_page: 50}
+        headers: {X-One: "1"}
+        data_selector: data
+        paginator: {type: page_number, base_page: 1}
+    resources:
+      - plain
+      - name: own
+        primary_key: [employee.id, "on.date"]
+        schedule: null
+        endpoint:
+          path: /own
+          params: {state: null, extra: [a, b]}
+          headers: {X-Two: "2"}
+          data_selector: null
+          paginator: null
+      - name: short
+        endpoint: short/path?x=1
+"#,
+    );
+    let [plain, own, short] = config.sources[0].resources.as_slice() else {
+        panic!("three resources")
+    };
+    assert_eq!(
+        json!(plain.endpoint.params),
+        json!({"state": "all", "per_page": 50})
+    );
+    assert!(matches!(
+        plain.endpoint.paginator,
+        Paginator::PageNumber { start: 1, .. }
+    ));
+    assert_eq!(plain.schedule.as_ref().unwrap().describe(), "every 15m");
+    // `params` merge key by key, a null takes one out; `headers` are replaced whole.
+    assert_eq!(
+        json!(own.endpoint.params),
+        json!({"per_page": 50, "extra": ["a", "b"]})
+    );
+    assert_eq!(
+        own.endpoint.headers.keys().collect::<Vec<_>>(),
+        ["X-Two"]
+    );
+    assert!(matches!(own.endpoint.data_selector, Selector::Root));
+    assert!(matches!(
+        own.endpoint.paginator,
+        Paginator::HeaderLink { .. }
+    ));
+    assert!(own.schedule.is_none());
+    let key: Vec<String> = own.primary_key.iter().map(ToString::to_string).collect();
+    assert_eq!(key, ["employee.id", "on.date"]);
+    assert_eq!(short.endpoint.path, "short/path?x=1");
+    assert_eq!(short.primary_key, plain.primary_key);
+}
+
+#[test]
+fn scalars_keep_their_text() {
+    let config = load(&source(
+        "auth: {token: 00123}\nheaders: {X-Version: 1.10, X-Octal: 012, X-Exponent: 1e5, X-Yes: yes, X-Hex: 0x1F}",
+        r#"- name: a
+  endpoint:
+    paginator: single_page
+    params: {n: 1.10, o: 012, e: 1e5, t: true, y: yes, i: 7, s: "7", d: 2024-01-01, b: 12345678901234567890123, q: "{{x}}"}
+    incremental: {cursor_path: n, initial_value: 1.10, start_param: since}"#,
+    ));
+    let client = &config.sources[0].client;
+    let Some(Auth::Bearer { token }) = &client.auth else {
+        panic!("a map without type is a bearer token")
+    };
+    assert_eq!(token.expose(), "00123");
+    let headers: Vec<&str> = client.headers.values().map(|v| v.expose()).collect();
+    assert_eq!(headers, ["1.10", "012", "1e5", "yes", "0x1F"]);
+    let endpoint = &config.sources[0].resources[0].endpoint;
+    assert_eq!(
+        serde_json::to_string(&endpoint.params).unwrap(),
+        r#"{"n":1.10,"o":"012","e":"1e5","t":true,"y":"yes","i":7,"s":"7","d":"2024-01-01","b":12345678901234567890123,"q":"{x}"}"#
+    );
+    let incremental = endpoint.incremental.as_ref().unwrap();
+    assert_eq!(incremental.initial_value.as_deref(), Some("1.10"));
+}
+
+#[test]
+fn a_plain_lag_means_what_it_means_in_dlt() {
+    for (initial, lag, seconds) in [
+        ("\"2024-01-01\"", "3", 3 * 86_400),
+        ("\"2024-01-01T00:00:00Z\"", "3", 3),
+        ("\"2024-01-01\"", "3h", 3 * 3600),
+        ("17", "0", 0),
+    ] {
+        let config = load(&source(
+            "paginator: single_page",
+            &format!(
+                "- name: a\n  endpoint: {{incremental: {{cursor_path: u, start_param: s, initial_value: {initial}, lag: {lag}}}}}"
+            ),
+        ));
+        let incremental = config.sources[0].resources[0].endpoint.incremental.clone();
+        assert_eq!(
+            incremental.unwrap().lag,
+            Duration::from_secs(seconds),
+            "{initial} {lag}"
+        );
+    }
+}
+
+/// A wrong file, and for each problem its place, path and a part of its message.
+type Case<'a> = (&'a str, String, Vec<(&'a str, &'a str, &'a str)>);
+
+#[test]
+fn every_problem_is_told_with_its_place_and_all_of_them_at_once() {
+    let one = |endpoint: &str| source("", &format!("- name: a\n  endpoint: {endpoint}"));
+    let cases: Vec<Case<'_>> = vec![
+        (
+            "unknown keys and wrong types in several places",
+            "database: {max_conections: 3, lock_timeout: soon}\ndaemon:\n  timezone: Mars/Base\n  admn: {}\nsorces: {}\n".into(),
+            vec![
+                ("1:12", "database.max_conections", "did you mean `max_connections`"),
+                ("1:47", "database.lock_timeout", "expected a length of time"),
+                ("3:13", "daemon.timezone", "expected a time zone"),
+                ("4:3", "daemon.admn", "did you mean `admin`"),
+                ("5:1", "sorces", "did you mean `sources`"),
+            ],
+        ),
+        (
+            "keys that stand twice, on two levels",
+            "daemon: {poll: 1s, poll: 2s}\ndaemon: {}\n".into(),
+            vec![
+                ("1:20", "daemon.poll", "stands twice"),
+                ("2:1", "daemon", "stands twice"),
+            ],
+        ),
+        (
+            "not YAML",
+            "daemon:\n  a: [1,\n".into(),
+            vec![("", "", "the file ends in the middle of a value")],
+        ),
+        (
+            "two documents",
+            "daemon: {}\n---\ndaemon: {}\n".into(),
+            vec![("", "", "more than one document")],
+        ),
+        (
+            "a list where a map is wanted",
+            "- a\n".into(),
+            vec![("1:1", "", "expected a map")],
+        ),
+        (
+            "a wrong default is told once, where it stands",
+            "sources:\n  hr:\n    client: {base_url: https://x.example}\n    resource_defaults:\n      max_pages: many\n      endpoint: {paginator: single_page, data_selectr: x}\n    resources: [a, b]\n".into(),
+            vec![
+                ("5:18", "sources.hr.resource_defaults.max_pages", "whole number of at least 1"),
+                ("6:42", "sources.hr.resource_defaults.endpoint.data_selectr", "did you mean `data_selector`"),
+            ],
+        ),
+        (
+            "the paginator's limit is missing",
+            one("{paginator: offset}"),
+            vec![("7:30", "sources.hr.resources[0].endpoint.paginator", "the key `limit` is missing")],
+        ),
+        (
+            "no paginator",
+            source("", "- employees"),
+            vec![("6:9", "sources.hr.resources[0].endpoint", "no paginator")],
+        ),
+        (
+            "auto is not guessed",
+            one("{paginator: auto}"),
+            vec![("7:30", "sources.hr.resources[0].endpoint.paginator", "`auto` is not supported yet")],
+        ),
+        (
+            "nothing ends the walk",
+            one("{paginator: {type: offset, limit: 1, total_path: null, stop_after_empty_page: false}}"),
+            vec![("7:30", "sources.hr.resources[0].endpoint.paginator", "nothing ends this walk")],
+        ),
+        (
+            "query and body at once",
+            one("{paginator: {type: cursor, cursor_param: a, cursor_body_path: b}}"),
+            vec![("7:74", "sources.hr.resources[0].endpoint.paginator.cursor_body_path", "exclude each other")],
+        ),
+        (
+            "a body place without a body",
+            one("{paginator: {type: cursor, cursor_body_path: b}}"),
+            vec![("7:30", "sources.hr.resources[0].endpoint.paginator", "needs `method: POST`")],
+        ),
+        (
+            "a paginator that is misspelt",
+            one("{paginator: ofset}"),
+            vec![("7:30", "sources.hr.resources[0].endpoint.paginator", "did you mean `offset`")],
+        ),
+        (
+            "keys of dlt that are not built yet",
+            source(
+                "auth: {type: oauth2_client_credentials}",
+                "- name: a\n  processing_steps: []\n  endpoint: {paginator: single_page, response_actions: [], incremental: {cursor_path: u, end_value: x, start_param: s}}",
+            ),
+            vec![
+                ("5:20", "sources.hr.client.auth.type", "`oauth2_client_credentials` is not supported yet"),
+                ("8:9", "sources.hr.resources[0].processing_steps", "`processing_steps` is not supported yet"),
+                ("9:44", "sources.hr.resources[0].endpoint.response_actions", "`response_actions` is not supported yet"),
+                ("9:97", "sources.hr.resources[0].endpoint.incremental.end_value", "`end_value` is not supported yet"),
+            ],
+        ),
+        (
+            "placeholders are not built yet",
+            one("{path: '/e/{resources.x.id}', paginator: single_page, params: {since: '{incremental.start_value}', u: {type: incremental, cursor_path: x}}}"),
+            vec![
+                ("7:25", "sources.hr.resources[0].endpoint.path", "placeholders"),
+                ("7:88", "sources.hr.resources[0].endpoint.params.since", "placeholders"),
+                ("7:120", "sources.hr.resources[0].endpoint.params.u", "not supported yet"),
+            ],
+        ),
+        (
+            "merge strategies are not built yet",
+            source("paginator: single_page", "- name: a\n  primary_key: id\n  write_disposition: {disposition: merge, strategy: scd2}"),
+            vec![("9:58", "sources.hr.resources[0].write_disposition.strategy", "`scd2` is not supported yet")],
+        ),
+        (
+            "merge without a key",
+            source("paginator: single_page", "- {name: a, write_disposition: merge}"),
+            vec![("7:38", "sources.hr.resources[0].write_disposition", "needs a `primary_key`")],
+        ),
+        (
+            "two resources in one table, names twice, a bad name",
+            source("paginator: single_page", "- employeeList\n- employee_list\n- x\n- x\n- a/b"),
+            vec![
+                ("8:9", "sources.hr.resources[1]", "same table as hr/employeeList"),
+                ("10:9", "sources.hr.resources[3]", "another resource has this name"),
+                ("11:9", "sources.hr.resources[4]", "without `/`"),
+            ],
+        ),
+        (
+            "schedules",
+            source(
+                "paginator: single_page",
+                "- {name: a, schedule: 0 0 30 2 *}\n- {name: b, schedule: every now}\n- {name: c, schedule: 61 * * * *}\n- {name: d, schedule: {every: 1h, timezone: UTC}}\n- {name: e, schedule: {jitter: 5m}}",
+            ),
+            vec![
+                ("7:29", "sources.hr.resources[0].schedule", "never due"),
+                ("8:29", "sources.hr.resources[1].schedule", "expected a length of time"),
+                ("9:29", "sources.hr.resources[2].schedule", "out of its range"),
+                ("10:51", "sources.hr.resources[3].schedule.timezone", "no time zone"),
+                ("11:29", "sources.hr.resources[4].schedule", "expected `cron` or `every`"),
+            ],
+        ),
+        (
+            "selectors and paths",
+            source(
+                "paginator: single_page",
+                "- {name: a, endpoint: {data_selector: 'a[[', path: 'https://evil.example/x'}}\n- {name: b, endpoint: {path: '//evil.example'}}\n- {name: c, primary_key: 'a[*]'}",
+            ),
+            vec![
+                ("7:45", "sources.hr.resources[0].endpoint.data_selector", "RFC 9535"),
+                ("7:58", "sources.hr.resources[0].endpoint.path", "another origin"),
+                ("8:36", "sources.hr.resources[1].endpoint.path", "one `/` in front"),
+                ("9:32", "sources.hr.resources[2].primary_key", "plain steps"),
+            ],
+        ),
+        (
+            "plain http, credentials in the URL, a line break in a key",
+            "sources:\n  hr:\n    client:\n      base_url: http://u:p@api.example.com\n      auth: {token: \"a\\nb\"}\n    resources: []\n".into(),
+            vec![
+                ("4:17", "sources.hr.client.base_url", "expected https"),
+                ("4:17", "sources.hr.client.base_url", "credentials do not belong"),
+                ("5:21", "sources.hr.client.auth.token", "line break"),
+                ("6:16", "sources.hr.resources", "at least one resource"),
+            ],
+        ),
+        (
+            "an open admin address without a token",
+            "daemon: {admin: {listen: 0.0.0.0:80}}\n".into(),
+            vec![("1:26", "daemon.admin.listen", "set `admin.token`")],
+        ),
+        (
+            "references that cannot be filled",
+            "database: {url: '${NOT_SET}'}\ndaemon:\n  state_dir: ${file:relative}\n  admin: {token: '${oops'}\n".into(),
+            vec![
+                ("1:17", "database.url", "environment variable NOT_SET is not set"),
+                ("3:14", "daemon.state_dir", "absolute path"),
+                ("4:18", "daemon.admin.token", "without its `}`"),
+            ],
+        ),
+        (
+            "a parameter set twice, replace of changes only",
+            source(
+                "paginator: {type: offset, limit: 10}",
+                "- name: a\n  write_disposition: replace\n  endpoint: {params: {limit: 5}, incremental: {cursor_path: u, start_param: offset}}",
+            ),
+            vec![
+                ("8:28", "sources.hr.resources[0].write_disposition", "only the latest changes"),
+                ("9:36", "sources.hr.resources[0].endpoint.params.limit", "the paginator sets"),
+                ("9:83", "sources.hr.resources[0].endpoint.incremental.start_param", "sets this parameter"),
+            ],
+        ),
+        (
+            "names of sources",
+            "sources:\n  HR: {client: {base_url: https://x.example, paginator: single_page}, resources: [a]}\n  rosterd: {client: {base_url: https://x.example, paginator: single_page}, resources: [a]}\n".into(),
+            vec![
+                ("2:7", "sources.HR", "lower-case letters"),
+                ("3:12", "sources.rosterd", "this one is taken"),
+            ],
+        ),
+    ];
+    for (what, text, expected) in cases {
+        let problems = refused(&text);
+        let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        assert_eq!(told.len(), expected.len(), "{what}: {told:#?}");
+        for (problem, (place, path, message)) in problems.iter().zip(expected) {
+            let line = problem.to_string();
+            assert!(
+                place.is_empty() || line.starts_with(&format!("rosterd.yaml:{place}: ")),
+                "{what}: expected {place} in {line}"
+            );
+            assert_eq!(problem.path, path, "{what}: {line}");
+            assert!(problem.message.contains(message), "{what}: {line}");
+        }
+    }
+}
+
+#[test]
+fn no_message_repeats_a_value_of_the_file() {
+    // The canary stands at each leaf in turn, where it is mostly of a wrong type.
+    let mut paths = Vec::new();
+    let full = example().effective;
+    leaves(&full, &mut Vec::new(), &mut paths);
+    assert!(paths.len() > 50);
+    for path in &paths {
+        for wrong in [
+            json!(CANARY),
+            json!([CANARY]),
+            json!({ "x": CANARY }),
+            json!(format!("${{{CANARY}:")),
+            json!(format!("{{{CANARY}")),
+        ] {
+            let mut value = full.clone();
+            *value.pointer_mut(path).unwrap() = wrong;
+            if let Err(problems) = config::from_str(&value.to_string()) {
+                assert!(!format!("{problems} {problems:?}").contains(CANARY), "{path}");
+            }
+        }
+    }
+    let broken = format!("database:\n  url: \"{CANARY}\n  x: *{CANARY}\n");
+    assert!(!format!("{:?}", refused(&broken)).contains(CANARY));
+    assert!(!format!("{:?}", refused(&format!("a: !{CANARY} {CANARY}"))).contains(CANARY));
+}
+
+fn leaves(value: &Value, at: &mut Vec<String>, paths: &mut Vec<String>) {
+    let entries: Vec<(String, &Value)> = match value {
+        Value::Object(map) => map.iter().map(|(key, value)| (key.clone(), value)).collect(),
+        Value::Array(list) => list
+            .iter()
+            .enumerate()
+            .map(|(index, value)| (index.to_string(), value))
+            .collect(),
+        _ => {
+            paths.push(format!("/{}", at.join("/")));
+            return;
+        }
+    };
+    for (key, value) in entries {
+        at.push(key);
+        leaves(value, at, paths);
+        at.pop();
+    }
+}
+
+#[test]
+fn secrets_are_never_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("key");
+    std::fs::write(&file, format!("{CANARY}-file\n")).unwrap();
+    let text = format!(
+        r#"
+database: {{url: "postgres://u:{CANARY}@h/d"}}
+daemon: {{admin: {{token: {CANARY}-token}}}}
+sources:
+  hr:
+    client:
+      base_url: https://api.example.com
+      headers: {{X-Key: {CANARY}-header}}
+      auth: {{type: http_basic, username: {CANARY}-user, password: "${{PASSWORD}}"}}
+      paginator: single_page
+    resources:
+      - name: a
+        endpoint: {{params: {{key: "${{file:{}}}"}}, headers: {{Y: "${{PASSWORD}}"}}}}
+"#,
+        file.display()
+    );
+    let environment = Environment::from_pairs([("PASSWORD", format!("{CANARY}-password"))]);
+    let config = config::from_str_with(&text, &environment).unwrap();
+    let secrets: Vec<String> = config
+        .secrets()
+        .iter()
+        .map(|secret| secret.expose().to_owned())
+        .collect();
+    for part in ["", "-token", "-header", "-user", "-password", "-file"] {
+        assert!(secrets.contains(&format!("{CANARY}{part}")), "{part}");
+    }
+    let mut shown = config.to_yaml_masked();
+    let _ = write!(shown, "{:?} {}", config.secrets(), config.effective);
+    let _ = write!(shown, "{:?} {:?}", config.database, config.daemon);
+    let _ = write!(shown, "{:?} {:?}", config.sources[0].client, config.warnings);
+    let _ = write!(shown, "{environment:?}");
+    assert!(!shown.contains(CANARY), "{shown}");
+    // A rotated key changes neither fingerprint; another parameter changes both.
+    std::fs::write(&file, "another-key").unwrap();
+    let rotated = config::from_str_with(&text, &environment).unwrap();
+    assert_eq!(rotated.fingerprint, config.fingerprint);
+    let print = |config: &Config| config.sources[0].resources[0].fingerprint.clone();
+    assert_eq!(print(&rotated), print(&config));
+    let other = config::from_str_with(&text.replace("name: a", "name: b"), &environment).unwrap();
+    assert_ne!(other.fingerprint, config.fingerprint);
+    assert_ne!(print(&other), print(&config));
+}
+
+#[test]
+fn the_effective_configuration_loads_and_means_the_same() {
+    let config = example();
+    let again = load(&config.to_yaml_masked());
+    assert_eq!(again.effective, config.effective);
+    assert_eq!(again.fingerprint, config.fingerprint);
+    assert_eq!(again.to_yaml_masked(), config.to_yaml_masked());
+    for (one, other) in config.sources[0].resources.iter().zip(&again.sources[0].resources) {
+        assert_eq!(one.fingerprint, other.fingerprint);
+    }
+}
+
+#[test]
+fn the_environment_overrides_the_file() {
+    let text = source("paginator: single_page", "- a");
+    let environment = Environment::from_pairs([
+        ("ROSTERD__DAEMON__TIMEZONE", "Europe/Berlin"),
+        ("ROSTERD__DATABASE__MAX_CONNECTIONS", "3"),
+        ("ROSTERD__DATABASE__URL", "postgres://${x}"),
+        ("ROSTERD__SOURCES__HR__CLIENT__AUTH__TOKEN", "00123"),
+        ("ROSTERD__DAEMON__POLL", ""),
+        ("ROSTERD_CONFIG", "x"),
+        ("OTHER", "x"),
+    ]);
+    let config = config::from_str_with(&text, &environment).unwrap();
+    assert_eq!(config.daemon.timezone, chrono_tz::Europe::Berlin);
+    assert_eq!(config.database.max_connections, 3);
+    assert_eq!(config.database.url.unwrap().expose(), "postgres://${x}");
+    let Some(Auth::Bearer { token }) = &config.sources[0].client.auth else {
+        panic!("a token")
+    };
+    assert_eq!(token.expose(), "00123");
+}
+
+#[test]
+fn a_wrong_override_is_told_by_its_name() {
+    let environment = Environment::from_pairs([
+        ("ROSTERD__DAEMON__TIMEZONE", CANARY),
+        ("ROSTERD__DAEMN__POLL", "1s"),
+        ("ROSTERD__SOURCES__HR__RESOURCES__0__NAME", CANARY),
+    ]);
+    let problems = config::from_str_with(&source("", "- a"), &environment).unwrap_err();
+    let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    assert_eq!(told.len(), 3, "{told:#?}");
+    for start in [
+        "ROSTERD__DAEMN__POLL: daemn: unknown key; did you mean `daemon`?",
+        "ROSTERD__DAEMON__TIMEZONE: daemon.timezone: expected a time zone",
+        "ROSTERD__SOURCES__HR__RESOURCES__0__NAME: sources.hr.resources: expected a list",
+    ] {
+        assert!(told.iter().any(|line| line.starts_with(start)), "{start}: {told:#?}");
+    }
+    assert!(!format!("{problems:?}").contains(CANARY));
+}
+
+#[test]
+fn a_reference_that_is_overridden_need_not_be_filled() {
+    let environment = Environment::from_pairs([("ROSTERD__DATABASE__URL", "postgres://h/d")]);
+    let config = config::from_str_with("database: {url: '${NOT_SET}'}", &environment).unwrap();
+    assert!(config.database.url.is_some());
+    let config = config::from_str("database: {url: '${NOT_SET:-}'}").unwrap();
+    assert!(config.database.url.is_none());
+}
+
+#[test]
+fn bombs_and_floods_are_refused_quickly() {
+    let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for n in 1..10 {
+        let before = format!("*a{}, ", n - 1).repeat(10);
+        let _ = writeln!(bomb, "a{n}: &a{n} [{before}]");
+    }
+    let deep = format!("a: {}{}", "[".repeat(500), "]".repeat(500));
+    let very_deep = format!("a: {}", "[".repeat(500_000));
+    let long = format!("a: {}", "x".repeat(1 << 20));
+    for text in [bomb, deep, very_deep, long] {
+        let start = std::time::Instant::now();
+        let problems = refused(&text);
+        assert_eq!(problems.len(), 1);
+        let problem = problems.iter().next().unwrap();
+        assert!(problem.message.contains("too deep or too large") || problem.message.contains("1 MiB"), "{problem}");
+        assert!(start.elapsed() < Duration::from_secs(5));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_literal_secret_in_a_readable_file_is_warned_of() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rosterd.yaml");
+    std::fs::write(
+        &path,
+        source(&format!("auth: {{token: {CANARY}}}\npaginator: single_page"), "- a"),
+    )
+    .unwrap();
+    for (mode, warnings) in [(0o644, 1), (0o600, 0)] {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let config = config::load(&path, &Environment::default()).unwrap();
+        assert_eq!(config.warnings.len(), warnings);
+    }
+    let problems = config::load(&folder.path().join("none"), &Environment::default()).unwrap_err();
+    assert!(problems.to_string().contains("no such file"));
+}
+
+#[test]
+fn a_thousand_resources_load_in_a_moment() {
+    let mut text = "sources:\n".to_owned();
+    for s in 0..50 {
+        let _ = write!(
+            text,
+            "  s{s}:\n    client: {{base_url: https://x.example, paginator: {{type: offset, limit: 10}}}}\n    resource_defaults: {{primary_key: id, write_disposition: merge, schedule: '*/15 * * * *'}}\n    resources:\n"
+        );
+        for r in 0..20 {
+            let _ = writeln!(text, "      - {{name: r{r}, endpoint: {{path: /v1/r{r}}}}}");
+        }
+    }
+    let start = std::time::Instant::now();
+    let config = load(&text);
+    assert_eq!(config.sources.len(), 50);
+    // A debug build on a busy machine; a release build needs a tenth.
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+}
