@@ -21,7 +21,7 @@ use super::{
     Secret,
     endpoint::DottedPath,
     problem::Problems,
-    tree::{Content, Entry, MASK, Node},
+    tree::{Content, Entry, Filled, MASK, Node},
     units,
 };
 
@@ -929,6 +929,34 @@ impl<T: Decode> Decode for IndexMap<String, T> {
 
     fn schema(generator: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "object", "additionalProperties": T::schema(generator) })
+    }
+}
+
+/// A text that is shown as `***` when it was filled in from outside.
+#[derive(Debug, Clone)]
+pub(super) struct Guarded {
+    pub(super) text: String,
+    filled: bool,
+}
+
+impl Decode for Guarded {
+    fn decode(node: &Node, problems: &mut Problems) -> Option<Self> {
+        let text = text(node, "a text", problems)?.to_owned();
+        let filled = node
+            .scalar()
+            .is_some_and(|scalar| scalar.filled != Filled::No);
+        Some(Self { text, filled })
+    }
+
+    fn show(&self) -> Value {
+        match self.filled {
+            true => MASK.into(),
+            false => self.text.as_str().into(),
+        }
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Schema {
+        String::schema(generator)
     }
 }
 

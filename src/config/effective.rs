@@ -102,7 +102,9 @@ fn scalar(text: &str) -> String {
     let word = text
         .chars()
         .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | ':'))
-        && text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/' || c == '_')
+        && (text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/' || c == '_')
+            || text.starts_with("./")
+            || is_measure(&text))
         && !text.ends_with(':');
     let taken = matches!(
         text.to_ascii_lowercase().as_str(),
@@ -112,6 +114,15 @@ fn scalar(text: &str) -> String {
         return text;
     }
     Value::String(text).to_string()
+}
+
+/// `15m`, `64MiB`: digits and then letters, and no number to any reader.
+fn is_measure(text: &str) -> bool {
+    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    unit.len() < text.len()
+        && !unit.is_empty()
+        && !text.starts_with('0')
+        && unit.chars().all(|c| c.is_ascii_alphabetic())
 }
 
 #[cfg(test)]
@@ -127,6 +138,7 @@ mod tests {
             "flat": [1, 2, "3"],
             "none": null,
             "empty": {},
+            "time": ["15m", "64MiB", "0x1", "1e5", "007d"],
         });
         let yaml = to_yaml(&value);
         assert_eq!(
@@ -145,6 +157,7 @@ list:
 flat: [1, 2, "3"]
 none: null
 empty: {}
+time: [15m, 64MiB, "0x1", "1e5", "007d"]
 "#
         );
     }

@@ -8,7 +8,7 @@ use url::Url;
 
 use super::{
     auth::is_token,
-    decode::{Json, Tried, section, words},
+    decode::{Guarded, Json, Tried, section, words},
     incremental::IncrementalFile,
     paginator::PaginatorFile,
     problem::Problems,
@@ -133,7 +133,7 @@ section! {
         /// Parameters of the query: texts, numbers, booleans; a list repeats its key, null leaves it out.
         params: IndexMap<String, Json>,
         /// Headers of these requests, over those of the client. Secrets belong in `client.headers`.
-        headers: IndexMap<String, String>,
+        headers: IndexMap<String, Guarded>,
         /// JSON body, for POST.
         json: Json,
         /// Where in an answer the records are: `data`, `result.items`, any JSONPath of RFC 9535. An answer in which it matches nothing fails the run. Left out: the whole body.
@@ -204,7 +204,18 @@ impl EndpointFile {
             node.nearest(&["paginator"])
                 .wrong(problems, "a place in the body needs `method: POST`");
         }
-        self.check_collisions(&params, &paginator, incremental.as_ref(), node, problems);
+        let start_param = incremental
+            .as_ref()
+            .and_then(|incremental| incremental.start_param.as_deref());
+        if start_param.is_some_and(|start| paginator.query_params().contains(&start)) {
+            node.nearest(&["incremental", "start_param"])
+                .wrong(problems, "the paginator sets this parameter");
+        }
+        let mut params = params;
+        // As in dlt, what the walk sets goes before what the file says; `check` warns of it.
+        params.retain(|name, _| {
+            !paginator.query_params().contains(&name.as_str()) && start_param != Some(name)
+        });
         Some(Endpoint {
             method,
             path: path?,
@@ -301,10 +312,10 @@ impl EndpointFile {
                     "expected the name of a header: letters, digits, `-`, `_`",
                 );
             }
-            if value.contains(char::is_control) {
+            if value.text.contains(char::is_control) {
                 at.wrong(problems, "holds a line break or control character");
             }
-            if let Some(value) = literal(value, at, problems) {
+            if let Some(value) = literal(&value.text, at, problems) {
                 headers.insert(name.clone(), value);
             }
         }
@@ -322,29 +333,6 @@ impl EndpointFile {
             at.wrong(problems, "a body needs `method: POST`");
         }
         literal_json(&json.value, at, problems)
-    }
-
-    /// A parameter that is set twice would be sent twice, and the API would choose.
-    fn check_collisions(
-        &self,
-        params: &IndexMap<String, Value>,
-        paginator: &Paginator,
-        incremental: Option<&Incremental>,
-        node: &Node,
-        problems: &mut Problems,
-    ) {
-        for name in paginator.query_params() {
-            if params.contains_key(name) {
-                node.nearest(&["params", name])
-                    .wrong(problems, "the paginator sets this parameter");
-            }
-        }
-        if let Some(start) = incremental.and_then(|incremental| incremental.start_param.as_deref())
-            && (params.contains_key(start) || paginator.query_params().contains(&start))
-        {
-            node.nearest(&["incremental", "start_param"])
-                .wrong(problems, "another part of the endpoint sets this parameter");
-        }
     }
 }
 

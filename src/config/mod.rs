@@ -163,7 +163,14 @@ impl Config {
         }
         secrets.extend(self.daemon.admin.token.clone());
         for source in &self.sources {
-            secrets.extend(source.client.headers.values().cloned());
+            let headers = source.client.headers.iter();
+            secrets.extend(
+                headers
+                    .filter(|(name, _)| {
+                        !PUBLIC_HEADERS.contains(&name.to_ascii_lowercase().as_str())
+                    })
+                    .map(|(_, value)| value.clone()),
+            );
             match &source.client.auth {
                 Some(Auth::ApiKey { key, .. }) => secrets.push(key.clone()),
                 Some(Auth::Bearer { token }) => secrets.push(token.clone()),
@@ -177,6 +184,16 @@ impl Config {
         secrets
     }
 }
+
+/// Headers whose values are words of the trade: masked wherever they appear, they would blot out the logs.
+const PUBLIC_HEADERS: [&str; 6] = [
+    "accept",
+    "accept-language",
+    "cache-control",
+    "content-type",
+    "prefer",
+    "user-agent",
+];
 
 fn read(path: &Path) -> Result<String, String> {
     let failed = |error: std::io::Error| match error.kind() {
@@ -255,16 +272,36 @@ fn build(
     check_tables(&sources, &root, problems);
     let mut warnings = Problems::default();
     warn(&sources, &root, open_to_others, &mut warnings);
-    let effective = file.show();
-    Some(Config {
-        fingerprint: resource::hash(&effective),
+    let mut config = Config {
+        fingerprint: String::new(),
         filled: filled(&root),
         database: database?,
         daemon: daemon?,
         sources,
         warnings: warnings.sorted().into_vec(),
-        effective,
-    })
+        effective: file.show(),
+    };
+    // Fields of type `Secret` are masked by now; this is for a secret that was filled in elsewhere.
+    let secrets = config.secrets();
+    mask(&mut config.effective, &secrets);
+    config.fingerprint = resource::hash(&config.effective);
+    Some(config)
+}
+
+/// Puts `***` for every secret within the texts of a value.
+fn mask(value: &mut Value, secrets: &[Secret]) {
+    match value {
+        Value::String(text) => {
+            for secret in secrets {
+                if secret.expose().len() >= SHORTEST_FILLED && text.contains(secret.expose()) {
+                    *text = text.replace(secret.expose(), tree::MASK);
+                }
+            }
+        }
+        Value::Array(list) => list.iter_mut().for_each(|value| mask(value, secrets)),
+        Value::Object(map) => map.values_mut().for_each(|value| mask(value, secrets)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 fn spread_defaults(root: &mut Node) {
@@ -288,7 +325,9 @@ fn check_tables(sources: &[Source], root: &Node, problems: &mut Problems) {
                 resource::table_key(&resource.table),
             );
             let whole = format!("{}/{}", source.name, resource.name);
-            if let Some(other) = taken.insert(key, whole) {
+            if let Some(other) = taken.insert(key, whole.clone())
+                && other != whole
+            {
                 let node = resource_node(root, &source.name, &resource.name);
                 node.nearest(&["table_name"]).wrong(
                     problems,
@@ -320,15 +359,28 @@ fn warn(sources: &[Source], root: &Node, open_to_others: bool, warnings: &mut Pr
     }
     for source in sources {
         for resource in &source.resources {
-            if let Some(incremental) = &resource.endpoint.incremental
-                && incremental.start_param.is_none()
-            {
-                resource_node(root, &source.name, &resource.name)
-                    .nearest(&["endpoint", "incremental"])
-                    .wrong(
-                        warnings,
-                        "without `start_param` every walk reads everything",
-                    );
+            let endpoint = &resource.endpoint;
+            let node = resource_node(root, &source.name, &resource.name).nearest(&["endpoint"]);
+            let start_param = match &endpoint.incremental {
+                Some(incremental) => incremental.start_param.as_deref(),
+                None => None,
+            };
+            if endpoint.incremental.is_some() && start_param.is_none() {
+                node.nearest(&["incremental"]).wrong(
+                    warnings,
+                    "without `start_param` every walk reads everything",
+                );
+            }
+            let own = endpoint
+                .paginator
+                .query_params()
+                .into_iter()
+                .chain(start_param);
+            for param in own.filter_map(|name| node.nearest(&["params"]).get(name)) {
+                param.wrong(
+                    warnings,
+                    "the walk itself sets this parameter; the value here is not sent",
+                );
             }
         }
     }

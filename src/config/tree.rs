@@ -320,14 +320,25 @@ fn describe(error: &serde_saphyr::Error) -> String {
         | E::AliasReplayLimitExceeded { .. }
         | E::AliasExpansionLimitExceeded { .. }
         | E::AliasReplayStackDepthExceeded { .. }
-        | E::AliasReplayCounterOverflow { .. } => {
-            format!(
-                "too deep or too large (at most {MAX_DEPTH} levels and {MAX_NODES} values, aliases written out)"
-            )
+        | E::AliasReplayCounterOverflow { .. } => too_large(),
+        // Told in words only; the words are looked at and not passed on.
+        _ if ["recursion limit exceeded", TOO_DEEP]
+            .iter()
+            .any(|words| error.to_string().starts_with(words)) =>
+        {
+            too_large()
         }
-        _ => "not valid YAML here (indentation, quotes, `: ` in plain text, or `{` before `$`?)"
-            .into(),
+        _ => NOT_YAML.into(),
     }
+}
+
+const NOT_YAML: &str =
+    "not valid YAML here (indentation, quotes, `: ` in plain text, or `{` before `$`?)";
+
+fn too_large() -> String {
+    format!(
+        "too deep or too large (at most {MAX_DEPTH} levels and {MAX_NODES} values, aliases written out)"
+    )
 }
 
 struct Reader<'a> {
@@ -411,6 +422,8 @@ enum Raw {
     Map(Vec<(Spanned<String>, Spanned<Raw>)>),
 }
 
+const TOO_DEEP: &str = "too deep";
+
 thread_local! {
     /// Depth of the value being read; the parser's own limit counts events, which aliases evade.
     static DEPTH: Cell<usize> = const { Cell::new(0) };
@@ -422,7 +435,7 @@ impl Deeper {
     fn enter<E: de::Error>() -> Result<Self, E> {
         let depth = DEPTH.get();
         if depth >= MAX_DEPTH {
-            return Err(E::custom("too deep"));
+            return Err(E::custom(TOO_DEEP));
         }
         DEPTH.set(depth + 1);
         Ok(Self)

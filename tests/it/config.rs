@@ -179,10 +179,7 @@ sources:
         json!(own.endpoint.params),
         json!({"per_page": 50, "extra": ["a", "b"]})
     );
-    assert_eq!(
-        own.endpoint.headers.keys().collect::<Vec<_>>(),
-        ["X-Two"]
-    );
+    assert_eq!(own.endpoint.headers.keys().collect::<Vec<_>>(), ["X-Two"]);
     assert!(matches!(own.endpoint.data_selector, Selector::Root));
     assert!(matches!(
         own.endpoint.paginator,
@@ -256,7 +253,7 @@ fn every_problem_is_told_with_its_place_and_all_of_them_at_once() {
             "database: {max_conections: 3, lock_timeout: soon}\ndaemon:\n  timezone: Mars/Base\n  admn: {}\nsorces: {}\n".into(),
             vec![
                 ("1:12", "database.max_conections", "did you mean `max_connections`"),
-                ("1:47", "database.lock_timeout", "expected a length of time"),
+                ("1:45", "database.lock_timeout", "expected a length of time"),
                 ("3:13", "daemon.timezone", "expected a time zone"),
                 ("4:3", "daemon.admn", "did you mean `admin`"),
                 ("5:1", "sorces", "did you mean `sources`"),
@@ -273,12 +270,12 @@ fn every_problem_is_told_with_its_place_and_all_of_them_at_once() {
         (
             "not YAML",
             "daemon:\n  a: [1,\n".into(),
-            vec![("", "", "the file ends in the middle of a value")],
+            vec![("2:6", "", "not valid YAML")],
         ),
         (
             "two documents",
             "daemon: {}\n---\ndaemon: {}\n".into(),
-            vec![("", "", "more than one document")],
+            vec![("3:1", "", "more than one document")],
         ),
         (
             "a list where a map is wanted",
@@ -296,7 +293,7 @@ fn every_problem_is_told_with_its_place_and_all_of_them_at_once() {
         (
             "the paginator's limit is missing",
             one("{paginator: offset}"),
-            vec![("7:30", "sources.hr.resources[0].endpoint.paginator", "the key `limit` is missing")],
+            vec![("7:31", "sources.hr.resources[0].endpoint.paginator", "the key `limit` is missing")],
         ),
         (
             "no paginator",
@@ -306,27 +303,27 @@ fn every_problem_is_told_with_its_place_and_all_of_them_at_once() {
         (
             "auto is not guessed",
             one("{paginator: auto}"),
-            vec![("7:30", "sources.hr.resources[0].endpoint.paginator", "`auto` is not supported yet")],
+            vec![("7:31", "sources.hr.resources[0].endpoint.paginator", "`auto` is not supported yet")],
         ),
         (
             "nothing ends the walk",
             one("{paginator: {type: offset, limit: 1, total_path: null, stop_after_empty_page: false}}"),
-            vec![("7:30", "sources.hr.resources[0].endpoint.paginator", "nothing ends this walk")],
+            vec![("7:31", "sources.hr.resources[0].endpoint.paginator", "nothing ends this walk")],
         ),
         (
             "query and body at once",
             one("{paginator: {type: cursor, cursor_param: a, cursor_body_path: b}}"),
-            vec![("7:74", "sources.hr.resources[0].endpoint.paginator.cursor_body_path", "exclude each other")],
+            vec![("7:81", "sources.hr.resources[0].endpoint.paginator.cursor_body_path", "exclude each other")],
         ),
         (
             "a body place without a body",
             one("{paginator: {type: cursor, cursor_body_path: b}}"),
-            vec![("7:30", "sources.hr.resources[0].endpoint.paginator", "needs `method: POST`")],
+            vec![("7:31", "sources.hr.resources[0].endpoint.paginator", "needs `method: POST`")],
         ),
         (
             "a paginator that is misspelt",
             one("{paginator: ofset}"),
-            vec![("7:30", "sources.hr.resources[0].endpoint.paginator", "did you mean `offset`")],
+            vec![("7:31", "sources.hr.resources[0].endpoint.paginator", "did you mean `offset`")],
         ),
         (
             "keys of dlt that are not built yet",
@@ -338,22 +335,22 @@ fn every_problem_is_told_with_its_place_and_all_of_them_at_once() {
                 ("5:20", "sources.hr.client.auth.type", "`oauth2_client_credentials` is not supported yet"),
                 ("8:9", "sources.hr.resources[0].processing_steps", "`processing_steps` is not supported yet"),
                 ("9:44", "sources.hr.resources[0].endpoint.response_actions", "`response_actions` is not supported yet"),
-                ("9:97", "sources.hr.resources[0].endpoint.incremental.end_value", "`end_value` is not supported yet"),
+                ("9:96", "sources.hr.resources[0].endpoint.incremental.end_value", "`end_value` is not supported yet"),
             ],
         ),
         (
             "placeholders are not built yet",
             one("{path: '/e/{resources.x.id}', paginator: single_page, params: {since: '{incremental.start_value}', u: {type: incremental, cursor_path: x}}}"),
             vec![
-                ("7:25", "sources.hr.resources[0].endpoint.path", "placeholders"),
-                ("7:88", "sources.hr.resources[0].endpoint.params.since", "placeholders"),
-                ("7:120", "sources.hr.resources[0].endpoint.params.u", "not supported yet"),
+                ("7:26", "sources.hr.resources[0].endpoint.path", "placeholders"),
+                ("7:89", "sources.hr.resources[0].endpoint.params.since", "placeholders"),
+                ("7:121", "sources.hr.resources[0].endpoint.params.u", "not supported yet"),
             ],
         ),
         (
             "merge strategies are not built yet",
             source("paginator: single_page", "- name: a\n  primary_key: id\n  write_disposition: {disposition: merge, strategy: scd2}"),
-            vec![("9:58", "sources.hr.resources[0].write_disposition.strategy", "`scd2` is not supported yet")],
+            vec![("9:59", "sources.hr.resources[0].write_disposition.strategy", "`scd2` is not supported yet")],
         ),
         (
             "merge without a key",
@@ -421,15 +418,14 @@ fn every_problem_is_told_with_its_place_and_all_of_them_at_once() {
             ],
         ),
         (
-            "a parameter set twice, replace of changes only",
+            "replace of changes only, two parts of a walk in one parameter",
             source(
                 "paginator: {type: offset, limit: 10}",
-                "- name: a\n  write_disposition: replace\n  endpoint: {params: {limit: 5}, incremental: {cursor_path: u, start_param: offset}}",
+                "- name: a\n  write_disposition: replace\n  endpoint: {incremental: {cursor_path: u, start_param: offset}}",
             ),
             vec![
                 ("8:28", "sources.hr.resources[0].write_disposition", "only the latest changes"),
-                ("9:36", "sources.hr.resources[0].endpoint.params.limit", "the paginator sets"),
-                ("9:83", "sources.hr.resources[0].endpoint.incremental.start_param", "sets this parameter"),
+                ("9:63", "sources.hr.resources[0].endpoint.incremental.start_param", "the paginator sets"),
             ],
         ),
         (
@@ -475,7 +471,10 @@ fn no_message_repeats_a_value_of_the_file() {
             let mut value = full.clone();
             *value.pointer_mut(path).unwrap() = wrong;
             if let Err(problems) = config::from_str(&value.to_string()) {
-                assert!(!format!("{problems} {problems:?}").contains(CANARY), "{path}");
+                assert!(
+                    !format!("{problems} {problems:?}").contains(CANARY),
+                    "{path}"
+                );
             }
         }
     }
@@ -486,7 +485,10 @@ fn no_message_repeats_a_value_of_the_file() {
 
 fn leaves(value: &Value, at: &mut Vec<String>, paths: &mut Vec<String>) {
     let entries: Vec<(String, &Value)> = match value {
-        Value::Object(map) => map.iter().map(|(key, value)| (key.clone(), value)).collect(),
+        Value::Object(map) => map
+            .iter()
+            .map(|(key, value)| (key.clone(), value))
+            .collect(),
         Value::Array(list) => list
             .iter()
             .enumerate()
@@ -539,7 +541,11 @@ sources:
     let mut shown = config.to_yaml_masked();
     let _ = write!(shown, "{:?} {}", config.secrets(), config.effective);
     let _ = write!(shown, "{:?} {:?}", config.database, config.daemon);
-    let _ = write!(shown, "{:?} {:?}", config.sources[0].client, config.warnings);
+    let _ = write!(
+        shown,
+        "{:?} {:?}",
+        config.sources[0].client, config.warnings
+    );
     let _ = write!(shown, "{environment:?}");
     assert!(!shown.contains(CANARY), "{shown}");
     // A rotated key changes neither fingerprint; another parameter changes both.
@@ -560,7 +566,11 @@ fn the_effective_configuration_loads_and_means_the_same() {
     assert_eq!(again.effective, config.effective);
     assert_eq!(again.fingerprint, config.fingerprint);
     assert_eq!(again.to_yaml_masked(), config.to_yaml_masked());
-    for (one, other) in config.sources[0].resources.iter().zip(&again.sources[0].resources) {
+    for (one, other) in config.sources[0]
+        .resources
+        .iter()
+        .zip(&again.sources[0].resources)
+    {
         assert_eq!(one.fingerprint, other.fingerprint);
     }
 }
@@ -602,7 +612,10 @@ fn a_wrong_override_is_told_by_its_name() {
         "ROSTERD__DAEMON__TIMEZONE: daemon.timezone: expected a time zone",
         "ROSTERD__SOURCES__HR__RESOURCES__0__NAME: sources.hr.resources: expected a list",
     ] {
-        assert!(told.iter().any(|line| line.starts_with(start)), "{start}: {told:#?}");
+        assert!(
+            told.iter().any(|line| line.starts_with(start)),
+            "{start}: {told:#?}"
+        );
     }
     assert!(!format!("{problems:?}").contains(CANARY));
 }
@@ -631,7 +644,10 @@ fn bombs_and_floods_are_refused_quickly() {
         let problems = refused(&text);
         assert_eq!(problems.len(), 1);
         let problem = problems.iter().next().unwrap();
-        assert!(problem.message.contains("too deep or too large") || problem.message.contains("1 MiB"), "{problem}");
+        assert!(
+            problem.message.contains("too deep or too large") || problem.message.contains("1 MiB"),
+            "{problem}"
+        );
         assert!(start.elapsed() < Duration::from_secs(5));
     }
 }
@@ -644,7 +660,10 @@ fn a_literal_secret_in_a_readable_file_is_warned_of() {
     let path = folder.path().join("rosterd.yaml");
     std::fs::write(
         &path,
-        source(&format!("auth: {{token: {CANARY}}}\npaginator: single_page"), "- a"),
+        source(
+            &format!("auth: {{token: {CANARY}}}\npaginator: single_page"),
+            "- a",
+        ),
     )
     .unwrap();
     for (mode, warnings) in [(0o644, 1), (0o600, 0)] {
@@ -672,5 +691,158 @@ fn a_thousand_resources_load_in_a_moment() {
     let config = load(&text);
     assert_eq!(config.sources.len(), 50);
     // A debug build on a busy machine; a release build needs a tenth.
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[test]
+fn a_parameter_that_the_walk_sets_is_left_to_the_walk_as_in_dlt() {
+    let config = load(&source(
+        "paginator: {type: offset, limit: 10}",
+        "- name: a\n  endpoint: {params: {limit: 5, since: x, y: 1}, incremental: {cursor_path: u, start_param: since}}",
+    ));
+    let params = &config.sources[0].resources[0].endpoint.params;
+    assert_eq!(json!(params), json!({"y": 1}));
+    let warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        warnings,
+        [
+            "rosterd.yaml:8:36: sources.hr.resources[0].endpoint.params.limit: the walk itself sets this parameter; the value here is not sent",
+            "rosterd.yaml:8:46: sources.hr.resources[0].endpoint.params.since: the walk itself sets this parameter; the value here is not sent",
+        ]
+    );
+}
+
+/// A file in which every key of the schema stands as null and every section has one unknown key.
+/// Of each choice the `pick`th is taken. `sections`: the keys that the schema knows, by path.
+fn instance(
+    root: &Value,
+    schema: &Value,
+    pick: usize,
+    path: &str,
+    sections: &mut Vec<(String, Vec<String>)>,
+) -> Value {
+    if let Some(name) = schema.get("$ref").and_then(Value::as_str) {
+        let target = root.pointer(name.trim_start_matches('#')).unwrap();
+        return instance(root, target, pick, path, sections);
+    }
+    if let Some(choices) = schema.get("anyOf").and_then(Value::as_array) {
+        let maps: Vec<&Value> = choices
+            .iter()
+            .filter(|choice| choice.get("$ref").is_some() || choice.get("properties").is_some())
+            .collect();
+        return match maps.is_empty() {
+            true => Value::Null,
+            false => instance(root, maps[pick % maps.len()], pick, path, sections),
+        };
+    }
+    if let Some(items) = schema.get("items") {
+        return match instance(root, items, pick, &format!("{path}[0]"), sections) {
+            Value::Null => Value::Null,
+            item => json!([item]),
+        };
+    }
+    if let Some(values) = schema.get("additionalProperties").filter(|v| v.is_object()) {
+        return match instance(root, values, pick, &format!("{path}.x"), sections) {
+            Value::Null => Value::Null,
+            value => json!({ "x": value }),
+        };
+    }
+    let Some(properties) = schema.get("properties").and_then(Value::as_object) else {
+        return Value::Null;
+    };
+    let mut map = serde_json::Map::new();
+    let mut keys = Vec::new();
+    for (key, property) in properties {
+        let path = format!("{path}.{key}");
+        match property.pointer("/enum/0") {
+            Some(word) if key == "type" => {
+                map.insert(key.clone(), word.clone());
+            }
+            _ => {
+                map.insert(key.clone(), instance(root, property, pick, &path, sections));
+                keys.push(key.clone());
+            }
+        }
+    }
+    map.insert("zzzzzzzzz".into(), json!(1));
+    sections.push((path.trim_start_matches('.').to_owned(), keys));
+    Value::Object(map)
+}
+
+#[test]
+fn the_schema_and_the_loader_know_the_same_keys() {
+    let schema = config::schema();
+    let mut count = 0;
+    for pick in 0..6 {
+        let mut sections = Vec::new();
+        let file = instance(&schema, &schema, pick, "", &mut sections);
+        let problems = refused(&file.to_string());
+        for problem in &problems {
+            let unknown =
+                problem.message.contains("unknown key") && !problem.path.ends_with("zzzzzzzzz");
+            assert!(
+                !unknown && !problem.message.contains("not supported"),
+                "{problem}"
+            );
+        }
+        for (path, keys) in sections {
+            let unknown = match path.as_str() {
+                "" => "zzzzzzzzz".to_owned(),
+                path => format!("{path}.zzzzzzzzz"),
+            };
+            let problem = problems
+                .iter()
+                .find(|problem| problem.path == unknown)
+                .unwrap_or_else(|| panic!("{unknown} was not looked at: {file:#}"));
+            let known = match keys.is_empty() {
+                true => "none is known here".to_owned(),
+                false => format!("known here: {}", keys.join(", ")),
+            };
+            assert_eq!(problem.message, format!("unknown key; {known}"), "{path}");
+            count += 1;
+        }
+    }
+    assert!(count > 60, "{count}");
+}
+
+#[test]
+fn every_key_has_a_meaning_and_stands_in_the_reference() {
+    let reference = config::reference();
+    let schema = config::schema();
+    let definitions = schema["$defs"].as_object().unwrap();
+    let mut objects: Vec<&Value> = vec![&schema];
+    for definition in definitions.values() {
+        objects.push(definition);
+        objects.extend(definition["anyOf"].as_array().into_iter().flatten());
+    }
+    let mut count = 0;
+    for object in objects {
+        for (key, property) in object["properties"].as_object().into_iter().flatten() {
+            if key == "type" {
+                continue;
+            }
+            count += 1;
+            assert!(
+                property["description"]
+                    .as_str()
+                    .is_some_and(|text| text.len() > 5),
+                "{key}"
+            );
+            let cell = [format!(".{key}` |"), format!("`{key}` |")];
+            assert!(cell.iter().any(|cell| reference.contains(cell)), "{key}");
+        }
+    }
+    assert!(count > 90, "{count}");
+    for line in [
+        "| `daemon.admin.listen` | address:port | `127.0.0.1:8686` |",
+        "| `sources.<name>.client.retry.statuses` | list of: integer | `[429,500,502,503,504]` |",
+        "| `sources.<name>.client.base_url` | url | required |",
+        "| `sources.<name>.client.paginator(offset).limit` | integer | required |",
+    ] {
+        assert!(reference.contains(line), "{line}\n{reference}");
+    }
 }
