@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use crate::config::{Config, Problems, endpoint::Paginator, source::WriteDisposition};
+use crate::config::{
+    Config, Problems, endpoint::Paginator, schedule::Schedule, source::WriteDisposition,
+};
 
 /// What the configuration makes the daemon do, for people: one line per resource, then the warnings.
 #[must_use]
@@ -24,10 +26,10 @@ pub fn report(config: &Config) -> String {
                 Paginator::JsonLink { .. } => "by link in the body",
                 Paginator::HeaderLink { .. } => "by link in the header",
             };
-            let schedule = resource.schedule.as_ref().map_or_else(
-                || "only on request".to_owned(),
-                |schedule| schedule.describe(),
-            );
+            let schedule = resource
+                .schedule
+                .as_ref()
+                .map_or_else(|| "only on request".to_owned(), Schedule::describe);
             let key: Vec<String> = resource
                 .primary_key
                 .iter()

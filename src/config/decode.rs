@@ -242,6 +242,7 @@ macro_rules! section {
                         <$ty as $crate::config::decode::Decode>::schema(generator),
                         &[ $( $field_doc ),* ],
                         $crate::config::decode::section!(@default $(, $default)?),
+                        $crate::config::decode::section!(@required $field $(; $mode)?).is_some_and(|_: &str| true),
                     ),
                 ) ),* ];
                 let required: Vec<Option<&str>> = vec![ $( $crate::config::decode::section!(@required $field $(; $mode)?) ),* ];
@@ -395,14 +396,48 @@ fn prose(lines: &[&str]) -> String {
         .replace(['[', ']'], "")
 }
 
-/// The schema of a key: that of its type, its description, its default.
-pub(super) fn property(mut schema: Schema, doc: &[&str], default: Option<&str>) -> Schema {
+/// The schema of a key: that of its type, its description, its default. What is not required may be null.
+pub(super) fn property(
+    schema: Schema,
+    doc: &[&str],
+    default: Option<&str>,
+    required: bool,
+) -> Schema {
+    let mut schema = match required {
+        true => schema,
+        false => or_null(schema),
+    };
     if !doc.is_empty() {
         schema.insert("description".into(), prose(doc).into());
     }
     if let Some(default) = default {
         let value = Node::default_value(default, String::new()).to_json(false);
         schema.insert("default".into(), value);
+    }
+    schema
+}
+
+fn or_null(mut schema: Schema) -> Schema {
+    if schema.get("$ref").is_some() {
+        return json_schema!({ "anyOf": [schema, { "type": "null" }] });
+    }
+    match schema.get_mut("type") {
+        Some(Value::Array(kinds)) if !kinds.iter().any(|kind| kind == "null") => {
+            kinds.push("null".into());
+        }
+        Some(Value::Array(_)) => {}
+        Some(kind) => *kind = Value::Array(vec![kind.take(), "null".into()]),
+        None => {
+            for list in ["enum", "anyOf"] {
+                let null = match list {
+                    "enum" => Value::Null,
+                    _ => serde_json::json!({ "type": "null" }),
+                };
+                if let Some(Value::Array(choices)) = schema.get_mut(list) {
+                    choices.push(null);
+                }
+            }
+        }
     }
     schema
 }
@@ -828,13 +863,7 @@ impl<T: Decode> Decode for Option<T> {
     }
 
     fn schema(generator: &mut SchemaGenerator) -> Schema {
-        let mut schema = T::schema(generator);
-        match schema.get_mut("type") {
-            Some(Value::Array(kinds)) => kinds.push("null".into()),
-            Some(kind) => *kind = Value::Array(vec![kind.take(), "null".into()]),
-            None => {}
-        }
-        schema
+        or_null(T::schema(generator))
     }
 }
 
@@ -872,6 +901,25 @@ impl<T: Decode> Decode for Vec<T> {
 
     fn schema(generator: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "array", "items": T::schema(generator) })
+    }
+}
+
+/// A section for which a bare text may stand. The tree has the long form by the time it is decoded.
+#[derive(Debug, Clone)]
+pub(super) struct Short<T>(pub(super) T);
+
+impl<T: Decode> Decode for Short<T> {
+    fn decode(node: &Node, problems: &mut Problems) -> Option<Self> {
+        T::decode(node, problems).map(Self)
+    }
+
+    fn show(&self) -> Value {
+        self.0.show()
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Schema {
+        let long = T::schema(generator);
+        json_schema!({ "anyOf": [{ "type": "string" }, long] })
     }
 }
 

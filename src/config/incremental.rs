@@ -16,7 +16,7 @@ use super::{
 section! {
     /// Only what changed since the last complete walk.
     pub(super) struct IncrementalFile {
-        /// Field of the record that tells when, or as the how manieth, it changed.
+        /// Field of the record that tells when the record changed, or a number that grows with every change.
         cursor_path: DottedPath; required,
         /// Sent on the first walk. Left out: the first walk has no `start_param`.
         initial_value: String,

@@ -134,7 +134,7 @@ impl Writer {
         }
         if let Some(words) = property.get("enum").and_then(Value::as_array) {
             let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
-            return words.join(", ");
+            return format!("one of {}", words.join(", "));
         }
         if let Some(choices) = property.get("anyOf").and_then(Value::as_array) {
             let mut kinds: Vec<String> = choices.iter().map(|choice| self.kind(choice)).collect();

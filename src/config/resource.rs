@@ -9,12 +9,12 @@ use url::Url;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::{
-    decode::{Decode, OneOrMany, Period, Size, Tried, section, words},
+    decode::{Decode, OneOrMany, Period, Short, Size, Tried, section, words},
     endpoint::{DottedPath, Endpoint, EndpointFile},
     problem::Problems,
     schedule::ScheduleFile,
     source::{Batch, Resource, WriteDisposition},
-    tree::Node,
+    tree::{Filled, Node},
 };
 
 section! {
@@ -25,7 +25,7 @@ section! {
         /// Whether the resource is synced.
         selected: bool = "true",
         /// What is requested. Left out: the path is the name.
-        endpoint: Tried<EndpointFile>,
+        endpoint: Tried<Short<EndpointFile>>,
         /// Table of the rows. Left out: the name.
         table_name: String,
         /// Field, or list of fields, that tells one record from all others; `employee.id` for a nested one.
@@ -203,6 +203,7 @@ impl ResourceFile {
                 .as_mut()?
                 .0
                 .as_mut()?
+                .0
                 .resolve(&name, shared.base_url, at, problems);
         let endpoint = endpoint?;
         if write_disposition == WriteDisposition::Replace
@@ -253,7 +254,7 @@ fn fingerprint(endpoint: &Endpoint, primary_key: &[DottedPath], node: &Node) -> 
         let mut found = false;
         if let Some(node) = node {
             node.each_scalar(&mut |_, scalar| {
-                found |= scalar.filled == super::tree::Filled::Secret
+                found |= scalar.filled == Filled::Secret;
             });
         }
         found

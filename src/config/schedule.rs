@@ -131,7 +131,7 @@ impl Decode for ScheduleFile {
 
     fn schema(generator: &mut SchemaGenerator) -> Schema {
         let long = generator.subschema_for::<ScheduleMapFile>();
-        json_schema!({ "anyOf": [{ "type": "string", "format": "schedule" }, { "type": "null" }, long] })
+        json_schema!({ "anyOf": [{ "type": "string", "format": "schedule" }, long] })
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     Secret,
     client::ClientFile,
     database::is_reserved_schema,
-    decode::{Tried, section},
+    decode::{Short, Tried, section},
     endpoint::{DottedPath, Endpoint},
     problem::Problems,
     resource::{ResourceFile, Shared},
@@ -156,12 +156,12 @@ section! {
         account: String = "default",
         /// How to talk to the API.
         client: Tried<ClientFile>; required,
-        /// What all resources have in common. A resource's own key replaces the one here; in `endpoint`, `params` and `json` are merged key by key.
-        resource_defaults: Tried<ResourceFile>,
-        /// The endpoints, each filling one table. A bare text stands for its `name`.
-        resources: Vec<Tried<ResourceFile>>; required,
         /// As in a resource, for those that do not say otherwise.
         max_table_nesting: u32,
+        /// The endpoints, each filling one table. A bare text stands for its `name`.
+        resources: Vec<Tried<Short<ResourceFile>>>; required,
+        /// What all resources have in common. A resource's own key replaces the one here; in `endpoint`, `params` and `json` are merged key by key.
+        resource_defaults: Tried<ResourceFile>,
     }
     later ["name", "section", "root_key", "schema", "schema_contract", "parallelized"]
 }
@@ -218,7 +218,7 @@ impl SourceFile {
             .iter_mut()
             .zip(list.list().into_iter().flatten())
         {
-            let Some(file) = &mut file.0 else {
+            let Some(Short(file)) = &mut file.0 else {
                 whole = false;
                 continue;
             };
@@ -235,6 +235,8 @@ impl SourceFile {
                 None => whole = false,
             }
         }
+        // They lie under each resource by now; shown again they would only be read twice.
+        self.resource_defaults = None;
         let client = client?;
         whole.then_some(Source {
             name: name.to_owned(),

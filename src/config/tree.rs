@@ -418,8 +418,8 @@ enum Raw {
     Text(String),
     /// Not text for YAML; the spelling is taken from the file where it can be.
     Plain(Kind, String),
-    List(Vec<Spanned<Raw>>),
-    Map(Vec<(Spanned<String>, Spanned<Raw>)>),
+    List(Vec<Spanned<Self>>),
+    Map(Vec<(Spanned<String>, Spanned<Self>)>),
 }
 
 const TOO_DEEP: &str = "too deep";

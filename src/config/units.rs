@@ -59,7 +59,7 @@ pub(super) fn format_duration(duration: Duration) -> String {
     }
     TIME.into_iter()
         .skip(1) // weeks are read, not written
-        .find(|(_, unit)| millis % u128::from(*unit) == 0)
+        .find(|(_, unit)| millis.is_multiple_of(u128::from(*unit)))
         .map_or_else(String::new, |(name, unit)| {
             format!("{}{name}", millis / u128::from(unit))
         })
@@ -93,7 +93,7 @@ pub(super) fn parse_size(text: &str) -> Option<u64> {
 /// Writes a size so that [`parse_size`] reads the same.
 pub(super) fn format_size(bytes: u64) -> String {
     for (name, factor) in [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1_u64 << 10)] {
-        if bytes > 0 && bytes % factor == 0 {
+        if bytes > 0 && bytes.is_multiple_of(factor) {
             return format!("{}{name}", bytes / factor);
         }
     }

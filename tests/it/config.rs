@@ -11,6 +11,36 @@ use serde_json::{Value, json};
 
 const CANARY: &str = "c4n4ry-s3cret";
 
+const DEFAULTS: &str = r#"
+sources:
+  hr:
+    client:
+      base_url: https://api.example.com
+      paginator: header_link
+    resource_defaults:
+      primary_key: id
+      write_disposition: merge
+      schedule: every 15m
+      endpoint:
+        params: {state: all, per_page: 50}
+        headers: {X-One: "1"}
+        data_selector: data
+        paginator: {type: page_number, base_page: 1}
+    resources:
+      - plain
+      - name: own
+        primary_key: [employee.id, "on.date"]
+        schedule: null
+        endpoint:
+          path: /own
+          params: {state: null, extra: [a, b]}
+          headers: {X-Two: "2"}
+          data_selector: null
+          paginator: null
+      - name: short
+        endpoint: short/path?x=1
+"#;
+
 fn load(text: &str) -> Config {
     config::from_str(text).unwrap_or_else(|problems| panic!("{problems}"))
 }
@@ -131,37 +161,7 @@ fn a_source_has_the_defaults_of_dlt_and_those_of_the_reference() {
 
 #[test]
 fn defaults_lie_under_resources_by_the_rules_of_dlt() {
-    let config = load(
-        r#"
-sources:
-  hr:
-    client:
-      base_url: https://api.example.com
-      paginator: header_link
-    resource_defaults:
-      primary_key: id
-      write_disposition: merge
-      schedule: every 15m
-      endpoint:
-        params: {state: all, per_page: 50}
-        headers: {X-One: "1"}
-        data_selector: data
-        paginator: {type: page_number, base_page: 1}
-    resources:
-      - plain
-      - name: own
-        primary_key: [employee.id, "on.date"]
-        schedule: null
-        endpoint:
-          path: /own
-          params: {state: null, extra: [a, b]}
-          headers: {X-Two: "2"}
-          data_selector: null
-          paginator: null
-      - name: short
-        endpoint: short/path?x=1
-"#,
-    );
+    let config = load(DEFAULTS);
     let [plain, own, short] = config.sources[0].resources.as_slice() else {
         panic!("three resources")
     };
@@ -207,7 +207,11 @@ fn scalars_keep_their_text() {
         panic!("a map without type is a bearer token")
     };
     assert_eq!(token.expose(), "00123");
-    let headers: Vec<&str> = client.headers.values().map(|v| v.expose()).collect();
+    let headers: Vec<&str> = client
+        .headers
+        .values()
+        .map(rosterd::config::Secret::expose)
+        .collect();
     assert_eq!(headers, ["1.10", "012", "1e5", "yes", "0x1F"]);
     let endpoint = &config.sources[0].resources[0].endpoint;
     assert_eq!(
@@ -807,6 +811,90 @@ fn the_schema_and_the_loader_know_the_same_keys() {
         }
     }
     assert!(count > 60, "{count}");
+}
+
+/// Whether the value fits the schema, as far as the schema's words go that rosterd uses.
+fn fits(root: &Value, schema: &Value, value: &Value) -> bool {
+    let list = |key: &str| schema.get(key).and_then(Value::as_array);
+    if let Some(target) = schema.get("$ref").and_then(Value::as_str) {
+        return fits(
+            root,
+            root.pointer(target.trim_start_matches('#')).unwrap(),
+            value,
+        );
+    }
+    if let Some(choices) = list("anyOf") {
+        return choices.iter().any(|choice| fits(root, choice, value));
+    }
+    if let Some(words) = list("enum") {
+        return words.contains(value);
+    }
+    let kinds = match schema.get("type") {
+        Some(Value::Array(kinds)) => kinds.clone(),
+        Some(kind) => vec![kind.clone()],
+        None => return true,
+    };
+    let kind = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(number) if number.is_u64() || number.is_i64() => "integer",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    if !kinds
+        .iter()
+        .any(|k| k == kind || (k == "number" && kind == "integer"))
+    {
+        return false;
+    }
+    match value {
+        Value::Array(items) => items.iter().all(|item| {
+            schema
+                .get("items")
+                .is_none_or(|schema| fits(root, schema, item))
+        }),
+        Value::Object(map) => {
+            let required = list("required").cloned().unwrap_or_default();
+            required
+                .iter()
+                .all(|key| map.contains_key(key.as_str().unwrap()))
+                && map.iter().all(|(key, value)| {
+                    let own = schema.get("properties").and_then(|own| own.get(key));
+                    match own.or(schema.get("additionalProperties")) {
+                        Some(Value::Bool(allowed)) => *allowed,
+                        Some(schema) => fits(root, schema, value),
+                        None => true,
+                    }
+                })
+        }
+        _ => true,
+    }
+}
+
+#[test]
+fn files_that_load_fit_the_schema() {
+    let schema = config::schema();
+    let shipped = include_str!("../../daemon.example.yaml");
+    let short = source(
+        "auth: {token: x}\npaginator: single_page",
+        "- a\n- {name: b, endpoint: /b, schedule: null, write_disposition: {disposition: append}}",
+    );
+    for text in [shipped, DEFAULTS, &short] {
+        let value: Value = serde_saphyr::from_str(text).unwrap();
+        assert!(fits(&schema, &schema, &value), "{text}");
+    }
+    let value = example().effective;
+    assert!(fits(&schema, &schema, &value), "{value:#}");
+    for wrong in [
+        "daemon: {pol: 1s}",
+        "sources: {a: {client: {}}}",
+        "daemon: {admin: []}",
+    ] {
+        let value: Value = serde_saphyr::from_str(wrong).unwrap();
+        assert!(!fits(&schema, &schema, &value), "{wrong}");
+    }
 }
 
 #[test]
