@@ -67,3 +67,29 @@ pub fn complaint(problems: &Problems) -> String {
     };
     format!("{problems}\n{count} in the configuration\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    #[test]
+    fn each_resource_is_told_in_one_line() {
+        let config = config::from_str(
+            "sources: {hr: {client: {base_url: https://x.example, paginator: single_page}, resources: [a, {name: b, primary_key: [x, y.z], write_disposition: merge, schedule: every 1h}]}}",
+        )
+        .unwrap();
+        assert_eq!(
+            report(&config),
+            "hr (https://x.example/)\n  a -> hr.a: append, single page, only on request\n  b -> hr.b: merge on x, y.z, single page, every 1h\n"
+        );
+    }
+
+    #[test]
+    fn problems_are_counted() {
+        let problems = config::from_str("a: 1\nb: 2\n").unwrap_err();
+        let complaint = complaint(&problems);
+        assert!(complaint.starts_with("rosterd.yaml:1:1: a: unknown key"));
+        assert!(complaint.ends_with("\n2 problems in the configuration\n"));
+    }
+}

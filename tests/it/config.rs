@@ -210,7 +210,7 @@ fn scalars_keep_their_text() {
     let headers: Vec<&str> = client
         .headers
         .values()
-        .map(rosterd::config::Secret::expose)
+        .map(config::Secret::expose)
         .collect();
     assert_eq!(headers, ["1.10", "012", "1e5", "yes", "0x1F"]);
     let endpoint = &config.sources[0].resources[0].endpoint;
@@ -932,5 +932,39 @@ fn every_key_has_a_meaning_and_stands_in_the_reference() {
         "| `sources.<name>.client.paginator(offset).limit` | integer | required |",
     ] {
         assert!(reference.contains(line), "{line}\n{reference}");
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: 300, failure_persistence: None, ..Default::default() })]
+
+    /// Whatever is done to the example, it loads or is refused with places; it never crashes and never tells the key.
+    #[test]
+    fn a_mangled_file_is_loaded_or_refused(
+        cuts in proptest::collection::vec((0..3000_usize, 0..40_usize, 0..16_usize), 1..6)
+    ) {
+        const PIECES: [&str; 16] = [
+            "", " ", "\n", "  ", ": ", "- ", "{", "}", "[", "${", "\"", "null", "&a ", "*a", "<<: ", "\u{0}é",
+        ];
+        let mut text: Vec<char> = include_str!("../../daemon.example.yaml").chars().collect();
+        for (at, length, piece) in cuts {
+            let at = at.min(text.len());
+            let end = (at + length).min(text.len());
+            text.splice(at..end, PIECES[piece].chars());
+        }
+        let text: String = text.into_iter().collect();
+        let environment = Environment::from_pairs([("HR_API_URL", "https://x.example"), ("HR_API_KEY", CANARY)]);
+        match config::from_str_with(&text, &environment) {
+            Ok(config) => {
+                proptest::prop_assert!(!config.to_yaml_masked().contains(CANARY));
+                let again = config::from_str(&config.to_yaml_masked());
+                proptest::prop_assert!(again.is_ok(), "{}\n{:?}", config.to_yaml_masked(), again.err());
+            }
+            Err(problems) => {
+                proptest::prop_assert!(!problems.is_empty());
+                let told = format!("{problems} {problems:?}");
+                proptest::prop_assert!(!told.contains(CANARY));
+            }
+        }
     }
 }
