@@ -2,6 +2,9 @@
 
 use std::fmt::Write;
 
+use chrono::{DateTime, Utc};
+
+use crate::clock;
 use crate::config::{
     Config, Problems, endpoint::Paginator, schedule::Schedule, source::WriteDisposition,
 };
@@ -9,6 +12,10 @@ use crate::config::{
 /// What the configuration makes the daemon do, for people: one line per resource, then the warnings.
 #[must_use]
 pub fn report(config: &Config) -> String {
+    report_at(config, clock::now())
+}
+
+fn report_at(config: &Config, now: DateTime<Utc>) -> String {
     let mut out = String::new();
     for source in &config.sources {
         let _ = writeln!(out, "{} ({})", source.name, source.client.base_url);
@@ -30,6 +37,13 @@ pub fn report(config: &Config) -> String {
                 .schedule
                 .as_ref()
                 .map_or_else(|| "only on request".to_owned(), Schedule::describe);
+            let next = resource
+                .schedule
+                .as_ref()
+                .and_then(|schedule| schedule.next_after(now))
+                .map_or_else(String::new, |slot| {
+                    slot.format(", next at %F %T UTC").to_string()
+                });
             let key: Vec<String> = resource
                 .primary_key
                 .iter()
@@ -41,7 +55,7 @@ pub fn report(config: &Config) -> String {
             };
             let _ = writeln!(
                 out,
-                "  {} -> {}.{}: {disposition}{key}, {pages}, {schedule}",
+                "  {} -> {}.{}: {disposition}{key}, {pages}, {schedule}{next}",
                 resource.name, resource.schema, resource.table
             );
         }
@@ -80,8 +94,8 @@ mod tests {
         )
         .unwrap();
         assert_eq!(
-            report(&config),
-            "hr (https://x.example/)\n  a -> hr.a: append, single page, only on request\n  b -> hr.b: merge on x, y.z, single page, every 1h\n"
+            report_at(&config, "2026-01-01T00:30:00Z".parse().unwrap()),
+            "hr (https://x.example/)\n  a -> hr.a: append, single page, only on request\n  b -> hr.b: merge on x, y.z, single page, every 1h, next at 2026-01-01 01:00:00 UTC\n"
         );
     }
 

@@ -1,6 +1,6 @@
 //! Section `endpoint`: what is requested, where the records are, how the pages follow.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use indexmap::IndexMap;
 use serde_json::Value;
@@ -15,8 +15,8 @@ use super::{
     tree::Node,
 };
 
-/// What one resource asks for.
-#[derive(Debug, Clone)]
+/// What one resource asks for. Its `Debug` shows no value that may have been filled in from outside.
+#[derive(Clone)]
 pub struct Endpoint {
     pub method: Method,
     /// Relative to `client.base_url`, or an absolute URL on the same origin.
@@ -29,6 +29,21 @@ pub struct Endpoint {
     pub data_selector: Selector,
     pub paginator: Paginator,
     pub incremental: Option<Incremental>,
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint")
+            .field("method", &self.method)
+            .field("path", &self.path)
+            .field("params", &self.params.keys().collect::<Vec<_>>())
+            .field("headers", &self.headers.keys().collect::<Vec<_>>())
+            .field("json", &self.json.is_some())
+            .field("data_selector", &self.data_selector)
+            .field("paginator", &self.paginator)
+            .field("incremental", &self.incremental)
+            .finish()
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

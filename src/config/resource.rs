@@ -44,7 +44,7 @@ section! {
         max_pages: NonZeroU64 = "100000",
         /// A run that takes longer fails.
         max_run_time: Period = "6h",
-        /// Levels of nested objects that become columns and lists that become tables; 0: objects and lists are kept as jsonb. Left out: objects become columns, lists are kept as jsonb.
+        /// 0: objects are kept as jsonb, as lists are. Left out: objects become columns. Tables for nested lists (1 and more) are not supported yet.
         max_table_nesting: u32,
     }
     later [
@@ -196,6 +196,12 @@ impl ResourceFile {
         };
         if self.max_table_nesting.is_none() {
             self.max_table_nesting = shared.max_table_nesting;
+        }
+        if self.max_table_nesting.is_some_and(|levels| levels > 0) {
+            node.nearest(&["max_table_nesting"]).wrong(
+                problems,
+                "`max_table_nesting` above 0 (tables for nested lists) is not supported yet: expected 0, or leave the key out",
+            );
         }
         let at = node.nearest(&["endpoint"]);
         let endpoint =
