@@ -1,0 +1,84 @@
+//! The pool: lazily connected, and picky about what goes out and what comes back.
+
+use std::time::Duration;
+
+use sqlx::{
+    Connection, PgConnection,
+    pool::PoolConnectionMetadata,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use super::{Pool, options};
+use crate::config::Database;
+
+/// How long a returned connection may take to show that it is at rest. A borrower who was dropped
+/// in the middle of a statement leaves the rest of it to be read first.
+const REST: Duration = Duration::from_secs(10);
+
+const IDLE: Duration = Duration::from_mins(5);
+
+/// Bounds how long connections to an old primary, or with an old password, live on.
+const LIFETIME: Duration = Duration::from_mins(30);
+
+/// Makes the pool. Nothing is connected yet, so this also works while Postgres is away.
+#[must_use]
+pub fn pool(options: PgConnectOptions, config: &Database) -> Pool {
+    PgPoolOptions::new()
+        .max_connections(config.max_connections.max(1))
+        .min_connections(0)
+        .acquire_timeout(config.acquire_timeout)
+        .idle_timeout(IDLE)
+        .max_lifetime(LIFETIME)
+        // `takes_writes` is the test; a ping besides would be a second round trip.
+        .test_before_acquire(false)
+        .before_acquire(|connection, _| Box::pin(takes_writes(connection)))
+        .after_connect(|connection, _| Box::pin(refuse_read_only(connection)))
+        .after_release(|connection, metadata| Box::pin(is_at_rest(connection, metadata)))
+        .connect_lazy_with(options::with_session_settings(options, config))
+}
+
+/// After a failover the old primary still answers, read-only, for as long as it is asked.
+async fn takes_writes(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    let read_only: String = sqlx::query_scalar("show transaction_read_only")
+        .persistent(false)
+        .fetch_one(connection)
+        .await?;
+    Ok(read_only != "on")
+}
+
+async fn refuse_read_only(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    if takes_writes(connection).await? {
+        Ok(())
+    } else {
+        // The pool tries again until its acquire time is over, and `probe` tells the reason.
+        Err(sqlx::Error::Configuration("the server is read-only".into()))
+    }
+}
+
+/// Keeps a connection out of the pool that is inside a transaction: the driver loses track of one
+/// whose `begin` was cancelled, and the next borrower's commits would commit nothing.
+///
+/// Outside a transaction block a simple query begins its own transaction, so both times are the
+/// same instant. Asking the driver does not help, it counts what it began; a plain `rollback`
+/// would write a warning to the server's log on each return.
+async fn is_at_rest(
+    connection: &mut PgConnection,
+    _: PoolConnectionMetadata,
+) -> Result<bool, sqlx::Error> {
+    let question = async {
+        // Sends the driver's own rollback of a dropped transaction first.
+        connection.ping().await?;
+        sqlx::raw_sql("select pg_catalog.now() = pg_catalog.statement_timestamp() as at_rest")
+            .fetch_one(&mut *connection)
+            .await
+    };
+    // A time limit is safe here, and only here: on error the pool cuts the connection off.
+    let row = tokio::time::timeout(REST, question)
+        .await
+        .map_err(|_| sqlx::Error::PoolTimedOut)??;
+    let at_rest: bool = sqlx::Row::try_get(&row, 0)?;
+    if !at_rest {
+        tracing::warn!("a connection came back inside a transaction and was closed");
+    }
+    Ok(at_rest)
+}
