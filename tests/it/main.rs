@@ -6,6 +6,8 @@ mod config;
 
 mod fetch;
 
+mod postgres;
+
 mod record;
 
 mod support;

@@ -1,1 +1,5 @@
+//! What the tests stand on.
+
 pub(crate) mod api;
+
+pub(crate) mod db;
