@@ -517,6 +517,18 @@ async fn no_value_of_a_row_is_in_an_error_or_in_the_servers_log() {
 }
 
 #[tokio::test]
+async fn a_server_of_somebody_else_is_used_and_never_stopped() {
+    let db = TestDb::new().await;
+    let nowhere = Path::new("/nonexistent");
+    let server = Server::start(&db.config(), nowhere).await.unwrap();
+    assert!(server.describe().starts_with("using PostgreSQL at /"));
+    let options = server.connect_options();
+    assert_eq!(migrate(&options).await.unwrap().applied, 0);
+    server.stop().await.unwrap();
+    assert!(probe(&options).await.unwrap().major() >= 14);
+}
+
+#[tokio::test]
 async fn one_of_many_migrators_migrates() {
     let db = TestDb::unmigrated().await;
     let mut outcomes = Vec::new();
