@@ -2,6 +2,8 @@
 
 #![cfg(test)]
 
+mod boundaries;
+
 mod config;
 
 mod fetch;
