@@ -4,10 +4,10 @@
 //! Whether the server is somebody else's or a private one that [`Server`] starts, everything after
 //! [`Server::connect_options`] is the same code. Two habits of the driver shape this module:
 //!
-//! - Its pool hides why it cannot connect, so [`probe`] asks once, directly, and tells.
+//! - Its pool hides why it cannot connect, so [`probe()`] asks once, directly, and tells.
 //! - A future that is dropped in the middle of a statement leaves its connection in an unknown
 //!   state. Callers therefore never put a time limit around a pooled connection; the server ends
-//!   a statement that takes too long, and [`pool`] lets no connection back in that is still inside
+//!   a statement that takes too long, and [`pool()`] lets no connection back in that is still inside
 //!   a transaction.
 //!
 //! Connections may come from a pooler in transaction mode (`PgBouncer` needs
