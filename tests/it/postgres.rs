@@ -392,8 +392,9 @@ async fn a_cancelled_begin_reaches_no_other_borrower() {
     for attempt in 0..20 {
         let mut connection = pool.acquire().await.unwrap();
         if attempt % 2 == 0 {
-            // Sent, and dropped before the answer: the driver believes nothing was begun.
-            assert!(connection.begin().now_or_never().is_none());
+            // Sent, and dropped before the answer (unless the server was very quick): the driver
+            // believes that nothing was begun.
+            drop(connection.begin().now_or_never());
         } else {
             sqlx::raw_sql("begin")
                 .execute(&mut *connection)
