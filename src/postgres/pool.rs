@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sqlx::{
-    Connection, PgConnection,
+    PgConnection, Row,
     pool::PoolConnectionMetadata,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
@@ -39,11 +39,11 @@ pub fn pool(options: PgConnectOptions, config: &Database) -> Pool {
 
 /// After a failover the old primary still answers, read-only, for as long as it is asked.
 async fn takes_writes(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    let read_only: String = sqlx::query_scalar("show transaction_read_only")
-        .persistent(false)
+    // A simple query takes one round trip.
+    let row = sqlx::raw_sql("show transaction_read_only")
         .fetch_one(connection)
         .await?;
-    Ok(read_only != "on")
+    Ok(row.try_get::<&str, _>(0)? != "on")
 }
 
 async fn refuse_read_only(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
@@ -65,18 +65,14 @@ async fn is_at_rest(
     connection: &mut PgConnection,
     _: PoolConnectionMetadata,
 ) -> Result<bool, sqlx::Error> {
-    let question = async {
-        // Sends the driver's own rollback of a dropped transaction first.
-        connection.ping().await?;
-        sqlx::raw_sql("select pg_catalog.now() = pg_catalog.statement_timestamp() as at_rest")
-            .fetch_one(&mut *connection)
-            .await
-    };
+    // What the driver has queued goes first: the rollback of a dropped transaction.
+    let question = sqlx::raw_sql("select pg_catalog.now() = pg_catalog.statement_timestamp()")
+        .fetch_one(connection);
     // A time limit is safe here, and only here: on error the pool cuts the connection off.
     let row = tokio::time::timeout(REST, question)
         .await
         .map_err(|_| sqlx::Error::PoolTimedOut)??;
-    let at_rest: bool = sqlx::Row::try_get(&row, 0)?;
+    let at_rest: bool = row.try_get(0)?;
     if !at_rest {
         tracing::warn!("a connection came back inside a transaction and was closed");
     }

@@ -106,7 +106,11 @@ async fn a_killed_private_server_is_started_again() {
     let dir = StateDir::new();
     let server = Server::start(&embedded(), dir.path()).await.unwrap();
     let options = server.connect_options();
-    execute(&options, "create table kept as select 42 as n").await;
+    let pool = pool(options.clone(), &embedded());
+    sqlx::query("create table kept as select 42 as n")
+        .execute(&pool)
+        .await
+        .unwrap();
     let before = server_pid(dir.path()).unwrap();
 
     kill("-9", &before);
@@ -122,7 +126,13 @@ async fn a_killed_private_server_is_started_again() {
         tokio::task::yield_now().await;
     }
     wait_until_ready(&options, &stop, |_, _| {}).await.unwrap();
-    assert_eq!(ask::<i32>(&options, "select n from kept").await, 42);
+    // The pool's connection died with the old server.
+    let kept: i32 = sqlx::query_scalar("select n from kept")
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    assert_eq!(kept, 42);
+    pool.close().await;
     server.stop().await.unwrap();
     assert_eq!(server_pid(dir.path()), None);
 }
@@ -281,7 +291,30 @@ async fn as_root_the_server_runs_as_another_user_wherever_state_dir_is() {
         !String::from_utf8_lossy(&environment).contains("CARGO"),
         "nothing of ours is in the server's environment"
     );
+    execute(&options, "create table kept as select 42 as n").await;
     server.stop().await.unwrap();
+
+    // Data stay where they were made, also when state_dir can be entered later ...
+    let open = |mode| {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        fs::set_permissions(&closed, mode).unwrap();
+    };
+    open(0o755);
+    let server = Server::start(&embedded(), &closed.join("state"))
+        .await
+        .unwrap();
+    let kept: i32 = ask(&server.connect_options(), "select n from kept").await;
+    assert_eq!(kept, 42);
+    server.stop().await.unwrap();
+
+    // ... and data that were made in state_dir are not replaced by new ones elsewhere.
+    let inside = closed.join("inside");
+    let server = Server::start(&embedded(), &inside).await.unwrap();
+    assert!(server.describe().contains(inside.to_str().unwrap()));
+    server.stop().await.unwrap();
+    open(0o700);
+    let error = Server::start(&embedded(), &inside).await.unwrap_err();
+    assert!(error.to_string().contains("cannot enter"), "{error}");
 }
 
 #[tokio::test]

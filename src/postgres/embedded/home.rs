@@ -74,33 +74,44 @@ impl Home {
             .max_by_key(|(major, _)| *major)
     }
 
-    /// Makes the folders, in `state_dir` or, for root, where the server's user can reach them.
+    /// Makes the folders: beside the `data` that are there, else in `state_dir`, or, for root, where
+    /// the server's user can reach them.
     pub(super) async fn prepare(
         state_dir: &Path,
+        data: Option<&Path>,
         account: &Account,
         program: &Path,
     ) -> Result<Self, Error> {
         let ours = if account.is_other() { 0o711 } else { 0o700 };
-        let mut parent = state_dir.to_owned();
+        let elsewhere = fallback(state_dir);
+        // Data that are there are used or nothing is: an empty database beside them would look
+        // like their loss.
+        let mut parent = match data.and_then(|data| data.ancestors().nth(2)) {
+            Some(parent) => parent.to_owned(),
+            None => state_dir.to_owned(),
+        };
+        if account.is_other() && !account.can_enter(Path::new("/"), program).await {
+            return Err(Error::CannotRun {
+                program: program.to_owned(),
+                account: account.name.clone(),
+            });
+        }
         if account.is_other() && !account.can_enter(&parent, program).await {
-            if !account.can_enter(Path::new("/"), program).await {
-                return Err(Error::CannotRun {
-                    program: program.to_owned(),
-                    account: account.name.clone(),
-                });
+            let mut tried = vec![parent];
+            parent = elsewhere.parent().map(Path::to_owned).unwrap_or_default();
+            if data.is_none() {
+                make(Path::new(FALLBACK), 0o755)?;
+                make(&parent, ours)?;
+                tried.push(parent.clone());
             }
-            parent = fallback(state_dir)
-                .parent()
-                .map(Path::to_owned)
-                .unwrap_or_default();
-            make(Path::new(FALLBACK), 0o755)?;
-            make(&parent, ours)?;
-            if !account.can_enter(&parent, program).await {
+            if data.is_some() || !account.can_enter(&parent, program).await {
                 return Err(Error::CannotEnter {
-                    folders: vec![state_dir.to_owned(), parent],
+                    folders: tried,
                     account: account.name.clone(),
                 });
             }
+        }
+        if parent != state_dir {
             tracing::warn!(
                 postgres.user = account.name,
                 state_dir = %state_dir.display(),

@@ -74,13 +74,15 @@ impl Embedded {
         let state_dir = state_dir
             .canonicalize()
             .map_err(Error::io("find", state_dir))?;
-        let data = Home::existing(&state_dir)
+        let (major, data) = Home::existing(&state_dir)
             .iter()
-            .find_map(|home| Home::newest_data(home));
-        let major = data.as_ref().map(|(major, _)| *major);
+            .find_map(|home| Home::newest_data(home))
+            .unzip();
+        let data = data.as_deref();
         let binaries = Binaries::find(config.embedded.bin_dir.as_deref(), major).await?;
-        let account = Account::choose(data.as_ref().map(|(_, folder)| folder.as_path())).await?;
-        let home = Home::prepare(&state_dir, &account, &binaries.program("initdb")).await?;
+        let account = Account::choose(data).await?;
+        let program = binaries.program("initdb");
+        let home = Home::prepare(&state_dir, data, &account, &program).await?;
         let cluster = Arc::new(Cluster::new(home, binaries, account, config)?);
 
         let lock = cluster.home().lock().await?;
