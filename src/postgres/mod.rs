@@ -30,7 +30,7 @@ mod server;
 
 pub use failure::{Failure, describe_error, is_transient, sqlstate};
 pub use migrate::{MIGRATOR, Migrated, migrate};
-pub use pool::pool;
+pub use pool::{close, pool};
 pub use probe::{ServerVersion, probe, wait_until_ready};
 pub use server::Server;
 

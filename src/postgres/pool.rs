@@ -15,6 +15,9 @@ use crate::config::Database;
 /// in the middle of a statement leaves the rest of it to be read first.
 const REST: Duration = Duration::from_secs(10);
 
+/// How long the goodbyes may take when the network is gone; then the process ends without them.
+const GOODBYE: Duration = Duration::from_secs(5);
+
 const IDLE: Duration = Duration::from_mins(5);
 
 /// Bounds how long connections to an old primary, or with an old password, live on.
@@ -35,6 +38,14 @@ pub fn pool(options: PgConnectOptions, config: &Database) -> Pool {
         .after_connect(|connection, _| Box::pin(refuse_read_only(connection)))
         .after_release(|connection, metadata| Box::pin(is_at_rest(connection, metadata)))
         .connect_lazy_with(options::with_session_settings(options, config))
+}
+
+/// Closes the pool once all borrowers are done. The driver's own `close` waits without end for an
+/// answer that a dead network never brings.
+pub async fn close(pool: &Pool) {
+    if tokio::time::timeout(GOODBYE, pool.close()).await.is_err() {
+        tracing::warn!("not every database connection could be closed");
+    }
 }
 
 /// After a failover the old primary still answers, read-only, for as long as it is asked.

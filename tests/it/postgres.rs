@@ -13,7 +13,8 @@ use rosterd::{
     config::Database,
     fault::Class,
     postgres::{
-        ConnectOptions, Error, Failure, MIGRATOR, Server, migrate, pool, probe, wait_until_ready,
+        ConnectOptions, Error, Failure, MIGRATOR, Server, close, migrate, pool, probe,
+        wait_until_ready,
     },
 };
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
@@ -132,7 +133,7 @@ async fn a_killed_private_server_is_started_again() {
         .await
         .unwrap();
     assert_eq!(kept, 42);
-    pool.close().await;
+    close(&pool).await;
     server.stop().await.unwrap();
     assert_eq!(server_pid(dir.path()), None);
 }
@@ -411,6 +412,44 @@ async fn a_server_turned_read_only_is_refused_until_it_takes_writes() {
         .execute(&pool)
         .await
         .unwrap();
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_full_server_is_told_and_waited_for() {
+    let dir = StateDir::new();
+    let server = Server::start(&embedded(), dir.path()).await.unwrap();
+    execute(
+        &server.connect_options(),
+        "alter system set max_connections = 5",
+    )
+    .await;
+    server.stop().await.unwrap();
+    let server = Server::start(&embedded(), dir.path()).await.unwrap();
+    let options = server.connect_options();
+    let mut taken = Vec::new();
+    let full = loop {
+        match PgConnection::connect_with(&options).await {
+            Ok(connection) => taken.push(connection),
+            Err(error) => break Failure::from(error),
+        }
+    };
+    assert_eq!(full.code, "SQLSTATE 53300");
+    let fault = probe(&options).await.unwrap_err().fault();
+    assert_eq!(
+        (fault.code.as_str(), fault.retryable),
+        ("SQLSTATE 53300", true)
+    );
+
+    let stop = CancellationToken::new();
+    let mut reports = 0;
+    wait_until_ready(&options, &stop, |_, _| {
+        reports += 1;
+        taken.clear();
+    })
+    .await
+    .unwrap();
+    assert!(reports >= 1);
     server.stop().await.unwrap();
 }
 
