@@ -3,6 +3,43 @@
 //! Records stay the bytes that the API sent until the moment they are encoded for Postgres: number
 //! digits are never parsed into binary floats, lists are stored as they came, and a record whose
 //! hash Postgres already has is never looked into beyond its key and cursor.
+//!
+//! A page is looked at twice. [`Mapper::scan`] finds keys, hashes and the cursor; what turns out to
+//! be new or changed then goes through [`Mapper::encode`], straight into the bytes of a binary COPY.
+
+mod cursor;
+mod encode;
+mod json;
+mod name;
+mod number;
+mod scan;
+mod time;
+mod tree;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+pub use cursor::CursorValue;
+pub use encode::{Encoded, MapSpec, Mapper, Stamp};
+pub use name::identifier;
+pub use scan::{BinaryArray, HashArray, Probe, Scan, ScanRow};
+
+/// rosterd's own columns as they stand at the end of each tuple, with their types.
+pub const SYSTEM_COLUMNS: [(&str, &str); 3] = [
+    ("_run_id", "bigint"),
+    ("_synced_at", "timestamptz"),
+    ("_row_hash", "bytea"),
+];
+
+/// Columns that a table gets at the most, beside rosterd's own. Postgres ends at 1,600 and counts
+/// those that were dropped.
+pub const MAX_COLUMNS: usize = 1_500;
+
+/// Type `bytea`, of the row hashes.
+pub const BYTEA_OID: u32 = 17;
+/// Type `bytea[]`.
+pub const BYTEA_ARRAY_OID: u32 = 1001;
 
 /// Type of a column that rosterd makes. Widening goes down the ways of [`Kind::join`] only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -16,12 +53,96 @@ pub enum Kind {
     Jsonb,
 }
 
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 7] = [
+        Self::Boolean,
+        Self::BigInt,
+        Self::Numeric,
+        Self::Date,
+        Self::Timestamptz,
+        Self::Text,
+        Self::Jsonb,
+    ];
+
+    /// The narrowest kind that holds the values of both.
+    #[must_use]
+    pub fn join(self, other: Self) -> Self {
+        match (self, other) {
+            _ if self == other => self,
+            (Self::Jsonb, _) | (_, Self::Jsonb) => Self::Jsonb,
+            (Self::BigInt, Self::Numeric) | (Self::Numeric, Self::BigInt) => Self::Numeric,
+            (Self::Date, Self::Timestamptz) | (Self::Timestamptz, Self::Date) => Self::Timestamptz,
+            _ => Self::Text,
+        }
+    }
+
+    /// The type's name in SQL.
+    #[must_use]
+    pub fn sql(self) -> &'static str {
+        match self {
+            Self::Boolean => "boolean",
+            Self::BigInt => "bigint",
+            Self::Numeric => "numeric",
+            Self::Date => "date",
+            Self::Timestamptz => "timestamptz",
+            Self::Text => "text",
+            Self::Jsonb => "jsonb",
+        }
+    }
+
+    /// The kind of a column by its type as the catalogue spells it (`udt_name` or `format_type`).
+    /// `None`: rosterd does not write that type.
+    #[must_use]
+    pub fn from_sql(type_name: &str) -> Option<Self> {
+        Some(match type_name {
+            "boolean" | "bool" => Self::Boolean,
+            "bigint" | "int8" => Self::BigInt,
+            "numeric" => Self::Numeric,
+            "date" => Self::Date,
+            "timestamptz" | "timestamp with time zone" => Self::Timestamptz,
+            "text" => Self::Text,
+            "jsonb" => Self::Jsonb,
+            _ => return None,
+        })
+    }
+
+    /// The type's number, the same in every Postgres.
+    #[must_use]
+    pub fn oid(self) -> u32 {
+        match self {
+            Self::Boolean => 16,
+            Self::BigInt => 20,
+            Self::Numeric => 1700,
+            Self::Date => 1082,
+            Self::Timestamptz => 1184,
+            Self::Text => 25,
+            Self::Jsonb => 3802,
+        }
+    }
+
+    /// The number of the type's array type.
+    #[must_use]
+    pub fn array_oid(self) -> u32 {
+        match self {
+            Self::Boolean => 1000,
+            Self::BigInt => 1016,
+            Self::Numeric => 1231,
+            Self::Date => 1182,
+            Self::Timestamptz => 1185,
+            Self::Text => 1009,
+            Self::Jsonb => 3807,
+        }
+    }
+}
+
 /// One column of a data table and where in the record its value stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Column {
     /// At most 63 bytes, unique in the table.
     pub name: String,
-    /// Object keys from the record's root, in source spelling.
+    /// Object keys from the record's root, in source spelling. Empty where the field is not known
+    /// (a column of the catalogue without a note of ours) and for the overflow column.
     pub path: Vec<String>,
     pub kind: Kind,
 }
@@ -30,21 +151,60 @@ pub struct Column {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Layout {
     pub columns: Vec<Column>,
-    /// Positions in `columns` of the primary key, in its order.
+    /// Positions in `columns` of the primary key, in its order. Empty until the key columns exist,
+    /// which they do as soon as a row was encoded.
     pub key: Vec<usize>,
     /// Counts the changes of this layout within a run. Rows encoded under one revision share their columns.
     pub revision: u32,
 }
 
 /// A record that could not become a row.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Reject {
     /// The key as text, as far as there is one.
     pub key: Option<String>,
     /// Path of the field at fault, in source spelling.
     pub path: Option<String>,
-    /// Stable word: `null_key`, `not_an_object`, `number_out_of_range`, ...
+    /// Stable word, one of [`reason`].
     pub reason: &'static str,
     /// Position in the page.
     pub record: usize,
+}
+
+impl std::fmt::Debug for Reject {
+    /// Without the key, which may be a person's.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reject")
+            .field("path", &self.path)
+            .field("reason", &self.reason)
+            .field("record", &self.record)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a record became a reject: the words that stand in the rejects table.
+pub mod reason {
+    /// The record is a list, a string, a number, null.
+    pub const NOT_AN_OBJECT: &str = "not_an_object";
+    /// The record's bytes are not JSON.
+    pub const INVALID_JSON: &str = "invalid_json";
+    pub const INVALID_UTF8: &str = "invalid_utf8";
+    /// A part of the key is missing, null or an empty string.
+    pub const NULL_KEY: &str = "null_key";
+    /// The key has more than 512 bytes.
+    pub const KEY_TOO_LONG: &str = "key_too_long";
+    /// A part of the key is a list or an object.
+    pub const KEY_NOT_SCALAR: &str = "key_not_scalar";
+    /// More than 1,000 digits, or an exponent beyond 1,000.
+    pub const NUMBER_OUT_OF_RANGE: &str = "number_out_of_range";
+    /// Lists or objects nested more than 5,000 levels deep.
+    pub const TOO_DEEP: &str = "too_deep";
+    /// Far more fields than a table can have, or far too many that stand twice.
+    pub const TOO_MANY_FIELDS: &str = "too_many_fields";
+    /// More bytes than a row of Postgres can have, after all that can be moved out of it.
+    pub const ROW_TOO_WIDE: &str = "row_too_wide";
+    /// The page grew beyond 1 GiB as rows.
+    pub const PAGE_TOO_LARGE: &str = "page_too_large";
+    /// The value does not fit the column, which cannot become wider.
+    pub const MISFIT: &str = "misfit";
 }

@@ -1,0 +1,650 @@
+//! The second look at a page: records into the tuples of a binary COPY.
+//!
+//! Encoding is hopeful. Only when a record has a new field or a value that does not fit does the
+//! rest of the page become a survey of all that the columns must hold, and is then encoded anew: so
+//! one page has one layout, and a page like the last one is read once.
+
+use std::fmt;
+use std::ops::Range;
+
+use chrono::{DateTime, Utc};
+
+use super::json::{self, Token, Value};
+use super::name::{self, Names};
+use super::scan::{self, Scan, Wanted};
+use super::time::Instant;
+use super::tree::{FieldId, Tree, Unreadable};
+use super::value::{self, Misfit, Sink};
+use super::{Column, Kind, Layout, MAX_COLUMNS, Reject, SYSTEM_COLUMNS, reason};
+use crate::config::endpoint::{DottedPath, Step};
+
+/// Times that a page is encoded: once in hope, once after a survey. The third is for a page that
+/// defies the rules of widening, whose misfits then become rejects.
+const MAX_PASSES: u32 = 3;
+/// Changes that one record can ask for one after the other: a column, its kind, the next kind.
+const MAX_CHANGES: u32 = 6;
+/// Bytes of tuples that one page may become.
+const MAX_ENCODED: usize = 1 << 30;
+/// Bytes of a row that must stay in its 8 KiB block, less rosterd's own columns.
+const MAX_ROW: usize = 8_000;
+/// Up to this many columns no row can be too wide.
+const ALWAYS_FITS: usize = 250;
+
+/// How the records of one resource become rows.
+#[derive(Debug, Clone)]
+pub struct MapSpec {
+    /// Fields of the key, in order; empty where rows have none.
+    pub primary_key: Vec<DottedPath>,
+    /// Field of the cursor value.
+    pub cursor_path: Option<DottedPath>,
+    /// Levels of objects that become columns of their own; `None`: up to 64, `Some(0)`: none.
+    pub max_table_nesting: Option<u32>,
+    /// Seeds the row hashes: with another mapping every row counts as changed.
+    pub mapping_version: u64,
+}
+
+/// What rosterd writes into its own columns.
+#[derive(Debug, Clone, Copy)]
+pub struct Stamp {
+    pub run_id: i64,
+    pub synced_at: DateTime<Utc>,
+}
+
+/// Rows as the tuples of a binary COPY, without its header and trailer.
+pub struct Encoded {
+    /// Per tuple: count of fields (`i16`), then length (`i32`, -1 for null) and bytes of each.
+    pub data: Vec<u8>,
+    /// Where in `data` each tuple stands.
+    pub tuples: Vec<Range<u32>>,
+    /// Position in [`Scan::rows`] of each tuple.
+    pub rows: Vec<u32>,
+    /// [`Layout::revision`] that the tuples follow.
+    pub revision: u32,
+    /// Columns of the layout, that is, fields of a tuple less [`SYSTEM_COLUMNS`].
+    pub columns: usize,
+    pub rejects: Vec<Reject>,
+    /// NUL and lone surrogates that became U+FFFD.
+    pub replaced: u64,
+}
+
+impl fmt::Debug for Encoded {
+    /// Counts only: the data is people's.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Encoded")
+            .field("bytes", &self.data.len())
+            .field("tuples", &self.tuples.len())
+            .field("revision", &self.revision)
+            .field("columns", &self.columns)
+            .field("rejects", &self.rejects.len())
+            .field("replaced", &self.replaced)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Turns the pages of one resource into rows, its table's layout growing with what comes.
+pub struct Mapper {
+    spec: MapSpec,
+    layout: Layout,
+    /// Parallel to the layout's columns.
+    plan: Vec<Plan>,
+    tree: Tree,
+    names: Names,
+    /// Columns of the table whose field is not known; a new field of that name takes it.
+    waiting: Vec<Column>,
+    /// Position of the column of each key part.
+    keys: Vec<Option<usize>>,
+    sink: Sink,
+    /// The layout is not what it was before the page.
+    is_changed: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Plan {
+    kind: Kind,
+    origin: Origin,
+}
+
+/// Where a column's value comes from.
+#[derive(Clone, Copy)]
+enum Origin {
+    Field(FieldId),
+    /// A key part whose path goes through a list.
+    KeyPart(usize),
+    Overflow,
+}
+
+/// What a record needs before it fits.
+enum Change {
+    Add(FieldId, Kind),
+    AddOverflow,
+    Widen(usize, Kind),
+}
+
+/// Why a record was not encoded.
+enum Halt {
+    Reject {
+        reason: &'static str,
+        path: Option<String>,
+    },
+    Change(Vec<Change>),
+}
+
+impl Halt {
+    fn reject(reason: &'static str) -> Self {
+        Self::Reject { reason, path: None }
+    }
+}
+
+impl fmt::Debug for Mapper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mapper")
+            .field("spec", &self.spec)
+            .field("layout", &self.layout)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Mapper {
+    /// `known`: the table's columns as they are now (from the catalogue), possibly none. A column
+    /// with a path keeps it. One without waits, outside the layout, until a field comes whose name
+    /// leads to it, so that columns made by hand are neither overwritten nor doubled.
+    #[must_use]
+    pub fn new(spec: MapSpec, known: Layout) -> Self {
+        let mut mapper = Self {
+            tree: Tree::new(spec.max_table_nesting),
+            keys: vec![None; spec.primary_key.len()],
+            spec,
+            layout: Layout {
+                revision: known.revision,
+                ..Layout::default()
+            },
+            plan: Vec::new(),
+            names: Names::default(),
+            waiting: Vec::new(),
+            sink: Sink::default(),
+            is_changed: false,
+        };
+        for column in known.columns {
+            if column.path.is_empty() && column.name == name::OVERFLOW {
+                mapper.push(column, Origin::Overflow);
+            } else if !column.path.is_empty() {
+                let part =
+                    (0..mapper.keys.len()).find(|&part| mapper.key_path(part) == column.path);
+                let origin = match part {
+                    Some(part) => Some(mapper.key_origin(part)),
+                    None => {
+                        let path = column.path.iter().map(String::as_str);
+                        mapper.tree.at(path).map(Origin::Field)
+                    }
+                };
+                if let Some(origin) = origin {
+                    mapper.push(column, origin);
+                }
+            } else if !name::is_reserved(&column.name) {
+                mapper.waiting.push(column);
+            }
+        }
+        for part in 0..mapper.keys.len() {
+            let path = mapper.key_path(part);
+            let mut place = mapper.layout.columns.iter().position(|c| c.path == path);
+            if place.is_none()
+                && let Some(column) = mapper.adopt(&name::of_path(&path))
+            {
+                let origin = mapper.key_origin(part);
+                place = Some(mapper.push(Column { path, ..column }, origin));
+            }
+            if let Some(key) = mapper.keys.get_mut(part) {
+                *key = place;
+            }
+        }
+        mapper.list_key();
+        mapper
+    }
+
+    /// The columns as they are now. Grows and widens in [`Mapper::encode`], its revision counting.
+    #[must_use]
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// First look at a page: keys, hashes, cursor. Cheap; changes nothing.
+    ///
+    /// Records are rejected that have no whole key; of those with the same key the last is kept.
+    /// Cursor values above `cap` (the API's own time when the walk began) are counted, not used.
+    #[must_use]
+    pub fn scan(&self, body: &[u8], records: &[Range<u32>], cap: Option<DateTime<Utc>>) -> Scan {
+        let kinds: Vec<Option<Kind>> = self
+            .keys
+            .iter()
+            .map(|place| Some(self.plan.get((*place)?)?.kind))
+            .collect();
+        let wanted = Wanted {
+            keys: &self.spec.primary_key,
+            cursor: self.spec.cursor_path.as_ref(),
+            seed: self.spec.mapping_version,
+            kinds: &kinds,
+        };
+        scan::scan(&wanted, body, records, cap)
+    }
+
+    /// Second look: the rows of `scan` for which `keep` says so, as tuples, each with the columns
+    /// of [`Mapper::layout`] (as it is afterwards) and then [`SYSTEM_COLUMNS`].
+    ///
+    /// `body` and `records` are those that were scanned. A row that cannot be stored is a reject
+    /// in the result and has no tuple. Memory: the tuples of one page, at most 1 GiB.
+    pub fn encode(
+        &mut self,
+        body: &[u8],
+        records: &[Range<u32>],
+        scan: &Scan,
+        keep: &[bool],
+        stamp: Stamp,
+    ) -> Encoded {
+        let kept = || {
+            let rows = scan.rows.iter().enumerate().zip(keep);
+            rows.filter(|(_, keep)| **keep).map(|(row, _)| row)
+        };
+        let record = |place: u32| {
+            let range = records.get(place as usize).cloned().unwrap_or_default();
+            body.get(range.start as usize..range.end as usize)
+                .unwrap_or_default()
+        };
+        self.is_changed = false;
+        if kept().next().is_some() {
+            self.ensure_key(&scan.key_kinds);
+        }
+        let tail = tail(stamp);
+        let mut done = Encoded::empty();
+        for pass in 1..=MAX_PASSES {
+            let is_last = pass == MAX_PASSES;
+            let mut changed = false;
+            done = Encoded::empty();
+            self.sink.out.clear();
+            self.sink
+                .out
+                .reserve(kept().map(|(_, row)| record(row.record).len()).sum());
+            for (place, row) in kept() {
+                let start = self.sink.out.len();
+                let replaced = std::mem::take(&mut self.sink.replaced);
+                let result = self.settle(record(row.record), is_last, &mut changed);
+                if let Err((reason, path)) = result {
+                    self.sink.out.truncate(start);
+                    self.sink.replaced = replaced;
+                    done.rejects.push(Reject {
+                        key: scan.key_text(place),
+                        path,
+                        reason,
+                        record: row.record as usize,
+                    });
+                    continue;
+                }
+                self.sink.replaced += replaced;
+                if changed {
+                    // A survey from here on: the page is encoded anew, nothing of this is sent.
+                    self.sink.out.clear();
+                    continue;
+                }
+                self.sink.out.extend_from_slice(&tail);
+                self.sink.bytes(&row.hash.to_be_bytes());
+                done.tuples.push(offset(start)..offset(self.sink.out.len()));
+                done.rows.push(offset(place));
+            }
+            done.replaced = std::mem::take(&mut self.sink.replaced);
+            if !changed {
+                break;
+            }
+        }
+        if self.is_changed {
+            self.layout.revision += 1;
+        }
+        done.data = std::mem::take(&mut self.sink.out);
+        done.revision = self.layout.revision;
+        done.columns = self.plan.len();
+        done
+    }
+
+    /// Writes one record as a tuple without its tail, changing the layout until it fits.
+    fn settle(
+        &mut self,
+        record: &[u8],
+        is_last: bool,
+        changed: &mut bool,
+    ) -> Result<(), (&'static str, Option<String>)> {
+        let start = self.sink.out.len();
+        if start > MAX_ENCODED {
+            return Err((reason::PAGE_TOO_LARGE, None));
+        }
+        let replaced = self.sink.replaced;
+        for _ in 0..MAX_CHANGES {
+            self.sink.out.truncate(start);
+            self.sink.replaced = replaced;
+            match self.write(record) {
+                Ok(()) => {
+                    if self.plan.len() > ALWAYS_FITS && self.is_too_wide(start) {
+                        return Err((reason::ROW_TOO_WIDE, None));
+                    }
+                    return Ok(());
+                }
+                Err(Halt::Reject { reason, path }) => return Err((reason, path)),
+                Err(Halt::Change(_)) if is_last => break,
+                Err(Halt::Change(changes)) => {
+                    *changed = true;
+                    for change in changes {
+                        self.apply(change);
+                    }
+                }
+            }
+        }
+        Err((reason::MISFIT, None))
+    }
+
+    /// Writes one record as a tuple without its tail, or says why not.
+    fn write(&mut self, record: &[u8]) -> Result<(), Halt> {
+        self.tree.read(record).map_err(|unreadable| {
+            Halt::reject(match unreadable {
+                Unreadable::Malformed => reason::INVALID_JSON,
+                Unreadable::NotAnObject => reason::NOT_AN_OBJECT,
+                Unreadable::TooManyFields => reason::TOO_MANY_FIELDS,
+            })
+        })?;
+        let mut changes = Vec::new();
+        let unplaced = self.tree.take_unplaced();
+        if !self.tree.is_full {
+            for &field in &unplaced {
+                changes.push(self.new_field(record, field)?);
+            }
+        }
+        let overflow = if self.tree.has_strays() || (self.tree.is_full && !unplaced.is_empty()) {
+            if !self.has_overflow() {
+                changes.push(Change::AddOverflow);
+            }
+            Some(self.overflow(record, &unplaced))
+        } else {
+            None
+        };
+        let fields = self.plan.len() + SYSTEM_COLUMNS.len();
+        let count = i16::try_from(fields).unwrap_or(i16::MAX);
+        self.sink.out.extend_from_slice(&count.to_be_bytes());
+        for (place, plan) in self.plan.iter().enumerate() {
+            let value = match plan.origin {
+                Origin::Field(field) => self.tree.value(record, field),
+                Origin::KeyPart(part) => key_part(record, self.spec.primary_key.get(part)),
+                Origin::Overflow => overflow.as_deref().map(|raw| Value {
+                    token: Token::Object,
+                    raw,
+                    escaped: false,
+                }),
+            };
+            let Some(value) = value else {
+                self.sink.null();
+                continue;
+            };
+            match self.sink.write(plan.kind, value) {
+                Ok(()) => {}
+                Err(Misfit::Widen(kind)) => {
+                    changes.push(Change::Widen(place, plan.kind.join(kind)))
+                }
+                Err(Misfit::Reject(reason)) => {
+                    let column = self.layout.columns.get(place);
+                    let path = column.map(|column| column.path.join("."));
+                    return Err(Halt::Reject { reason, path });
+                }
+            }
+        }
+        if changes.is_empty() {
+            Ok(())
+        } else {
+            Err(Halt::Change(changes))
+        }
+    }
+
+    /// The column that a field without one would get. A value that no column can hold makes none.
+    fn new_field(&mut self, record: &[u8], field: FieldId) -> Result<Change, Halt> {
+        let start = self.sink.out.len();
+        let value = self.tree.value(record, field);
+        let kind = value.map_or(Ok(Kind::Jsonb), |value| {
+            let kind = value::natural(value)?;
+            self.sink.write(kind, value).map(|()| kind)
+        });
+        self.sink.out.truncate(start);
+        match kind {
+            Ok(kind) => Ok(Change::Add(field, kind)),
+            Err(Misfit::Widen(_)) => Err(Halt::reject(reason::MISFIT)),
+            Err(Misfit::Reject(reason)) => Err(Halt::Reject {
+                reason,
+                path: Some(self.tree.path(field).join(".")),
+            }),
+        }
+    }
+
+    fn apply(&mut self, change: Change) {
+        match change {
+            Change::Add(field, kind) => {
+                if !self.tree.is_full {
+                    let path: Vec<String> = self
+                        .tree
+                        .path(field)
+                        .into_iter()
+                        .map(str::to_owned)
+                        .collect();
+                    self.add(path, kind, Origin::Field(field));
+                }
+            }
+            Change::AddOverflow => {
+                let column = Column {
+                    name: name::OVERFLOW.to_owned(),
+                    path: Vec::new(),
+                    kind: Kind::Jsonb,
+                };
+                self.push(column, Origin::Overflow);
+            }
+            Change::Widen(place, kind) => self.widen(place, kind),
+        }
+    }
+
+    /// Makes the key columns exist, first of all, in kinds that hold what the scan saw.
+    fn ensure_key(&mut self, kinds: &[Kind]) {
+        for (part, &kind) in kinds.iter().enumerate() {
+            match self.keys.get(part).copied().flatten() {
+                Some(place) => {
+                    let known = self.plan.get(place).map_or(kind, |plan| plan.kind);
+                    self.widen(place, known.join(kind));
+                }
+                None => {
+                    let origin = self.key_origin(part);
+                    let place = self.add(self.key_path(part), kind, origin);
+                    if let Some(key) = self.keys.get_mut(part) {
+                        *key = Some(place);
+                    }
+                }
+            }
+        }
+        self.list_key();
+    }
+
+    fn list_key(&mut self) {
+        let places: Option<Vec<usize>> = self.keys.iter().copied().collect();
+        self.layout.key = places.unwrap_or_default();
+    }
+
+    /// Adds a column for `path`, or takes the one of the table that waits under its name.
+    fn add(&mut self, path: Vec<String>, kind: Kind, origin: Origin) -> usize {
+        let waiting = &self.waiting;
+        let name = self.names.assign(&path, |name| {
+            waiting.iter().any(|column| column.name == name)
+        });
+        let column = match self.adopt(&name) {
+            Some(column) => Column { path, ..column },
+            None => Column { name, path, kind },
+        };
+        self.push(column, origin)
+    }
+
+    fn adopt(&mut self, name: &str) -> Option<Column> {
+        let place = self.waiting.iter().position(|column| column.name == name)?;
+        Some(self.waiting.swap_remove(place))
+    }
+
+    fn push(&mut self, column: Column, origin: Origin) -> usize {
+        let place = self.plan.len();
+        self.names.take(&column.name);
+        self.plan.push(Plan {
+            kind: column.kind,
+            origin,
+        });
+        self.layout.columns.push(column);
+        self.is_changed = true;
+        self.tell_tree(place);
+        self.tree.is_full = place + 1 >= MAX_COLUMNS;
+        place
+    }
+
+    fn widen(&mut self, place: usize, kind: Kind) {
+        if let Some(plan) = self.plan.get_mut(place) {
+            self.is_changed |= plan.kind != kind;
+            plan.kind = kind;
+        }
+        if let Some(column) = self.layout.columns.get_mut(place) {
+            column.kind = kind;
+        }
+        self.tell_tree(place);
+    }
+
+    fn tell_tree(&mut self, place: usize) {
+        if let Some(plan) = self.plan.get(place)
+            && let Origin::Field(field) = plan.origin
+        {
+            self.tree
+                .place(field, offset(place), plan.kind == Kind::Jsonb);
+        }
+    }
+
+    fn key_path(&self, part: usize) -> Vec<String> {
+        let steps = self.spec.primary_key.get(part).map(|path| &path.0);
+        let steps = steps.into_iter().flatten().map(|step| match step {
+            Step::Key(name) => name.clone(),
+            Step::Index(index) => index.to_string(),
+        });
+        steps.collect()
+    }
+
+    fn key_origin(&mut self, part: usize) -> Origin {
+        let path = self.spec.primary_key.get(part).map(|path| &path.0);
+        let names: Option<Vec<&str>> = path
+            .into_iter()
+            .flatten()
+            .map(|step| match step {
+                Step::Key(name) => Some(name.as_str()),
+                Step::Index(_) => None,
+            })
+            .collect();
+        match names.and_then(|names| self.tree.at(names)) {
+            Some(field) => Origin::Field(field),
+            None => Origin::KeyPart(part),
+        }
+    }
+
+    fn has_overflow(&self) -> bool {
+        self.plan
+            .iter()
+            .any(|plan| matches!(plan.origin, Origin::Overflow))
+    }
+
+    /// The fields without a column as one JSON object. Its names are paths, joined by dots; a dot
+    /// or backslash in a name is escaped by a backslash, so that no two paths are the same name.
+    fn overflow(&self, record: &[u8], unplaced: &[FieldId]) -> Vec<u8> {
+        let mut object = vec![b'{'];
+        let fields = unplaced.iter().filter_map(|&field| {
+            let path = self.tree.path(field).into_iter().map(str::to_owned);
+            Some((path.collect(), self.tree.value(record, field)?))
+        });
+        for (path, value) in fields.chain(self.tree.strays(record)) {
+            let path: Vec<String> = path;
+            if object.len() > 1 {
+                object.push(b',');
+            }
+            object.push(b'"');
+            let parts: Vec<String> = path
+                .iter()
+                .map(|part| part.replace('\\', "\\\\").replace('.', "\\."))
+                .collect();
+            json::escape(&parts.join("."), &mut object);
+            object.extend_from_slice(b"\":");
+            let quote: &[u8] = if value.token == Token::String {
+                b"\""
+            } else {
+                b""
+            };
+            object.extend_from_slice(quote);
+            object.extend_from_slice(value.raw);
+            object.extend_from_slice(quote);
+        }
+        object.push(b'}');
+        object
+    }
+
+    /// Whether the tuple from `start` on could not be made to fit a block of Postgres by moving
+    /// its long values out. Padding as in the layout's order.
+    fn is_too_wide(&self, start: usize) -> bool {
+        let mut fields = self.sink.out.get(start + 2..).unwrap_or_default();
+        let mut size = 24 + self.plan.len().div_ceil(8);
+        for plan in &self.plan {
+            let Some((head, rest)) = fields.split_first_chunk::<4>() else {
+                return false;
+            };
+            let Ok(length) = usize::try_from(i32::from_be_bytes(*head)) else {
+                fields = rest;
+                continue;
+            };
+            size = match plan.kind {
+                Kind::Boolean => size + 1,
+                Kind::Date => size.next_multiple_of(4) + 4,
+                Kind::BigInt | Kind::Timestamptz => size.next_multiple_of(8) + 8,
+                // Moved out of the row, a value leaves 18 bytes; one below 24 is not moved.
+                Kind::Numeric | Kind::Text | Kind::Jsonb => size + (length + 1).min(24),
+            };
+            fields = rest.get(length..).unwrap_or_default();
+        }
+        size > MAX_ROW
+    }
+}
+
+impl Encoded {
+    fn empty() -> Self {
+        Self {
+            data: Vec::new(),
+            tuples: Vec::new(),
+            rows: Vec::new(),
+            revision: 0,
+            columns: 0,
+            rejects: Vec::new(),
+            replaced: 0,
+        }
+    }
+}
+
+fn key_part<'r>(record: &'r [u8], path: Option<&DottedPath>) -> Option<Value<'r>> {
+    let whole = Value {
+        token: Token::Object,
+        raw: record.trim_ascii_start(),
+        escaped: false,
+    };
+    json::find(whole, &path?.0).ok().flatten()
+}
+
+/// The fields of `_run_id` and `_synced_at`, the same in all tuples of a page.
+fn tail(stamp: Stamp) -> Vec<u8> {
+    let mut sink = Sink::default();
+    let synced_at = Instant {
+        seconds: stamp.synced_at.timestamp(),
+        nanos: stamp.synced_at.timestamp_subsec_nanos(),
+    };
+    sink.eight(stamp.run_id);
+    sink.eight(synced_at.postgres_micros());
+    sink.out
+}
+
+/// Offsets and counts stay below 4 GiB, because [`MAX_ENCODED`] does.
+fn offset(at: usize) -> u32 {
+    u32::try_from(at).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,455 @@
+//! The first, cheap look at a page: keys, hashes and the highest cursor value.
+//!
+//! What Postgres already has, by key and hash, is not looked into any further, so that a page
+//! without changes costs little more than reading it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::Range;
+
+use chrono::{DateTime, Utc};
+use xxhash_rust::xxh3::{xxh3_128, xxh3_128_with_seed};
+
+use super::cursor::{CursorValue, Highest};
+use super::json::{self, Malformed, Reader, Token, Value};
+use super::value::{self, Misfit, Sink};
+use super::{BYTEA_OID, Kind, Layout, Reject, reason};
+use crate::config::endpoint::{DottedPath, Step};
+
+/// Longest key. Postgres' index takes 2,704 bytes; a key of 512 is a mistake in the configuration.
+const MAX_KEY: usize = 512;
+
+/// What the first look at a page found.
+pub struct Scan {
+    /// One per key of the page, in the order of the records that were kept.
+    pub rows: Vec<ScanRow>,
+    /// Records without a usable key, or not records at all.
+    pub rejects: Vec<Reject>,
+    /// Records left out because a later one has the same key.
+    pub duplicates: u64,
+    /// Highest cursor value at or below the cap.
+    pub cursor: Option<CursorValue>,
+    /// Rows without a readable cursor value.
+    pub cursor_missing: u64,
+    /// Rows whose cursor value lies above the cap.
+    pub cursor_future: u64,
+    /// What the key columns must be able to hold: their kinds so far, widened by this page.
+    pub(super) key_kinds: Vec<Kind>,
+    keys: Keys,
+}
+
+/// A record that may become a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScanRow {
+    /// Position in the page.
+    pub record: u32,
+    /// Hash of the canonical key; of the record where there is no key.
+    pub key: u128,
+    /// Hash of the record's bytes, seeded with the mapping's version. `_row_hash`, high byte first.
+    pub hash: u128,
+}
+
+impl fmt::Debug for Scan {
+    /// Counts only: keys are personal.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scan")
+            .field("rows", &self.rows.len())
+            .field("rejects", &self.rejects.len())
+            .field("duplicates", &self.duplicates)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The key texts of all rows, one after the other.
+#[derive(Default)]
+struct Keys {
+    text: Vec<u8>,
+    /// Ends in `text`, one per key part of each row.
+    ends: Vec<u32>,
+}
+
+impl Keys {
+    fn part(&self, place: usize) -> &[u8] {
+        let end = self.ends.get(place).copied().unwrap_or_default() as usize;
+        let start = match place.checked_sub(1) {
+            Some(before) => self.ends.get(before).copied().unwrap_or_default() as usize,
+            None => 0,
+        };
+        self.text.get(start..end).unwrap_or_default()
+    }
+}
+
+/// The keys and hashes of a scan as parameters of a query, to ask which rows are unchanged.
+#[derive(Debug, Clone)]
+pub struct Probe {
+    /// One per key column, each with one element per scan row.
+    pub key_arrays: Vec<BinaryArray>,
+    /// `bytea[]`, parallel to the keys.
+    pub hashes: HashArray,
+}
+
+/// A one-dimensional array in Postgres' binary format.
+#[derive(Clone)]
+pub struct BinaryArray {
+    pub element: Kind,
+    pub bytes: Vec<u8>,
+}
+
+/// A `bytea[]` in Postgres' binary format.
+#[derive(Clone)]
+pub struct HashArray {
+    pub bytes: Vec<u8>,
+}
+
+impl fmt::Debug for BinaryArray {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}[{} bytes]", self.element, self.bytes.len())
+    }
+}
+
+impl fmt::Debug for HashArray {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "hashes[{} bytes]", self.bytes.len())
+    }
+}
+
+impl Scan {
+    /// The key of a row as text, for its reject.
+    pub(super) fn key_text(&self, row: usize) -> Option<String> {
+        let width = self.key_kinds.len();
+        let parts = (row * width..(row + 1) * width)
+            .map(|part| String::from_utf8_lossy(self.keys.part(part)).into_owned());
+        clip(parts.collect::<Vec<_>>().join(", "))
+    }
+
+    /// The rows' keys and hashes as binary arrays. `None` when there is no key, no row, or the key
+    /// columns in `layout` are not yet of the kinds that this page needs: then no row can be
+    /// known to be unchanged.
+    #[must_use]
+    pub fn probe(&self, layout: &Layout) -> Option<Probe> {
+        let width = self.key_kinds.len();
+        if width == 0 || self.rows.is_empty() || layout.key.len() != width {
+            return None;
+        }
+        let mut key_arrays = Vec::with_capacity(width);
+        for (part, (&kind, &place)) in self.key_kinds.iter().zip(&layout.key).enumerate() {
+            if layout.columns.get(place)?.kind != kind {
+                return None;
+            }
+            let mut sink = array_head(kind.oid(), self.rows.len())?;
+            for row in 0..self.rows.len() {
+                value::write_canonical_field(&mut sink, kind, self.keys.part(row * width + part))?;
+            }
+            key_arrays.push(BinaryArray {
+                element: kind,
+                bytes: sink.out,
+            });
+        }
+        let mut sink = array_head(BYTEA_OID, self.rows.len())?;
+        for row in &self.rows {
+            sink.bytes(&row.hash.to_be_bytes());
+        }
+        Some(Probe {
+            key_arrays,
+            hashes: HashArray { bytes: sink.out },
+        })
+    }
+}
+
+/// One dimension, no nulls, from index 1.
+fn array_head(element: u32, length: usize) -> Option<Sink> {
+    let mut sink = Sink::default();
+    sink.out.reserve(20 + length * 12);
+    for word in [1, 0, element, u32::try_from(length).ok()?, 1] {
+        sink.out.extend_from_slice(&word.to_be_bytes());
+    }
+    Some(sink)
+}
+
+/// What a scan looks for in each record.
+pub(super) struct Wanted<'s> {
+    pub(super) keys: &'s [DottedPath],
+    pub(super) cursor: Option<&'s DottedPath>,
+    pub(super) seed: u64,
+    /// Kinds of the key columns as far as they are known.
+    pub(super) kinds: &'s [Option<Kind>],
+}
+
+/// A record with all its key parts.
+struct Candidate {
+    record: u32,
+    hash: u128,
+}
+
+pub(super) fn scan(
+    wanted: &Wanted<'_>,
+    body: &[u8],
+    records: &[Range<u32>],
+    cap: Option<DateTime<Utc>>,
+) -> Scan {
+    let width = wanted.keys.len();
+    let mut highest = Highest::new(cap);
+    let mut rejects = Vec::new();
+    let mut candidates: Vec<Candidate> = Vec::with_capacity(records.len());
+    let mut parts: Vec<Value<'_>> = Vec::with_capacity(records.len() * width);
+    let mut kinds = wanted.kinds.to_vec();
+    let mut found: Vec<Option<Value<'_>>> = Vec::new();
+    let (mut widened, mut text) = (Vec::new(), Vec::new());
+    for (place, range) in records.iter().enumerate() {
+        let mut reject = |reason, path: Option<&DottedPath>, key| {
+            rejects.push(Reject {
+                key,
+                path: path.map(spell),
+                reason,
+                record: place,
+            });
+        };
+        let bytes = body
+            .get(range.start as usize..range.end as usize)
+            .unwrap_or_default();
+        if std::str::from_utf8(bytes).is_err() {
+            reject(reason::INVALID_UTF8, None, None);
+            continue;
+        }
+        if !bytes.trim_ascii_start().starts_with(b"{") {
+            reject(reason::NOT_AN_OBJECT, None, None);
+            continue;
+        }
+        if pick(bytes, wanted, &mut found).is_err() {
+            reject(reason::INVALID_JSON, None, None);
+            continue;
+        }
+        let (keys, cursor) = found.split_at(width);
+        if let Err((part, reason)) = settle(keys, &mut kinds, &mut widened, &mut text) {
+            reject(reason, wanted.keys.get(part), key_text(keys));
+            continue;
+        }
+        if wanted.cursor.is_some() {
+            highest.see(cursor.first().copied().flatten());
+        }
+        parts.extend(keys.iter().copied().flatten());
+        candidates.push(Candidate {
+            record: u32::try_from(place).unwrap_or(u32::MAX),
+            hash: xxh3_128_with_seed(bytes, wanted.seed),
+        });
+    }
+    let key_kinds: Vec<Kind> = if candidates.is_empty() {
+        Vec::new()
+    } else {
+        kinds.iter().copied().flatten().collect()
+    };
+    let (rows, keys, duplicates) = unique(&candidates, &parts, &key_kinds, &mut rejects);
+    Scan {
+        rows,
+        rejects,
+        duplicates,
+        cursor: highest.value(),
+        cursor_missing: highest.missing(),
+        cursor_future: highest.future,
+        key_kinds,
+        keys,
+    }
+}
+
+/// Finds the key parts and then the cursor value of a record; `None` where missing or null.
+fn pick<'a>(
+    record: &'a [u8],
+    wanted: &Wanted<'_>,
+    found: &mut Vec<Option<Value<'a>>>,
+) -> Result<(), Malformed> {
+    let paths = || wanted.keys.iter().chain(wanted.cursor);
+    found.clear();
+    found.resize(paths().count(), None);
+    let mut reader = Reader::new(record);
+    reader.skip_space();
+    reader.eat(b'{');
+    if reader.peek() == Some(b'}') {
+        reader.eat(b'}');
+    } else {
+        loop {
+            let name = reader.name()?;
+            let value = reader.value()?;
+            for (path, found) in paths().zip(&mut *found) {
+                if let Some((Step::Key(first), rest)) = path.0.split_first()
+                    && json::is_name(name, first)
+                {
+                    *found = json::find(value.of(record), rest)?
+                        .filter(|value| value.token != Token::Null);
+                }
+            }
+            if !reader.more(b'}')? {
+                break;
+            }
+        }
+    }
+    if reader.is_done() {
+        Ok(())
+    } else {
+        Err(Malformed)
+    }
+}
+
+/// Checks the key parts of one record and widens `kinds` so that they fit. Nothing is widened for
+/// a record that becomes a reject: part and reason are returned.
+fn settle(
+    keys: &[Option<Value<'_>>],
+    kinds: &mut Vec<Option<Kind>>,
+    widened: &mut Vec<Option<Kind>>,
+    text: &mut Vec<u8>,
+) -> Result<(), (usize, &'static str)> {
+    widened.clear();
+    let mut length = 0;
+    for (part, (key, kind)) in keys.iter().zip(&*kinds).enumerate() {
+        let Some(key) = key else {
+            return Err((part, reason::NULL_KEY));
+        };
+        match key.token {
+            Token::String if key.raw.is_empty() => return Err((part, reason::NULL_KEY)),
+            Token::Array | Token::Object => return Err((part, reason::KEY_NOT_SCALAR)),
+            _ => {}
+        }
+        let mut kind = *kind;
+        loop {
+            text.clear();
+            let fit = match kind {
+                Some(kind) => value::canonical(kind, *key, text),
+                None => value::natural(*key).and_then(|natural| Err(Misfit::Widen(natural))),
+            };
+            match fit {
+                Ok(()) => break,
+                Err(Misfit::Reject(reason)) => return Err((part, reason)),
+                Err(Misfit::Widen(natural)) => {
+                    let wider = kind.map_or(natural, |kind| kind.join(natural));
+                    if kind == Some(wider) {
+                        return Err((part, reason::MISFIT));
+                    }
+                    kind = Some(wider);
+                }
+            }
+        }
+        length += text.len();
+        if length > MAX_KEY {
+            return Err((part, reason::KEY_TOO_LONG));
+        }
+        widened.push(kind);
+    }
+    std::mem::swap(kinds, widened);
+    Ok(())
+}
+
+/// The rows of a page, each key once, and their key texts by the kinds that the whole page needs.
+fn unique(
+    candidates: &[Candidate],
+    parts: &[Value<'_>],
+    kinds: &[Kind],
+    rejects: &mut Vec<Reject>,
+) -> (Vec<ScanRow>, Keys, u64) {
+    let width = kinds.len();
+    if width == 0 {
+        let rows = candidates.iter().map(|candidate| ScanRow {
+            record: candidate.record,
+            key: candidate.hash,
+            hash: candidate.hash,
+        });
+        return (rows.collect(), Keys::default(), 0);
+    }
+    let mut all = Keys::default();
+    let mut rows: Vec<Option<ScanRow>> = Vec::with_capacity(candidates.len());
+    let mut last: HashMap<u128, usize> = HashMap::with_capacity(candidates.len());
+    let mut duplicates = 0;
+    let mut whole = Vec::new();
+    for (candidate, parts) in candidates.iter().zip(parts.chunks_exact(width)) {
+        whole.clear();
+        let mut is_fit = true;
+        for (part, &kind) in parts.iter().zip(kinds) {
+            let start = all.text.len();
+            is_fit &= value::canonical(kind, *part, &mut all.text).is_ok();
+            let text = all.text.get(start..).unwrap_or_default();
+            // The length keeps ("a", "bc") and ("ab", "c") apart.
+            whole.extend_from_slice(&text.len().to_le_bytes());
+            whole.extend_from_slice(text);
+            all.ends
+                .push(u32::try_from(all.text.len()).unwrap_or(u32::MAX));
+        }
+        if !is_fit {
+            rejects.push(Reject {
+                key: None,
+                path: None,
+                reason: reason::MISFIT,
+                record: candidate.record as usize,
+            });
+            rows.push(None);
+            continue;
+        }
+        let key = xxh3_128(&whole);
+        if let Some(before) = last.insert(key, rows.len())
+            && let Some(row) = rows.get_mut(before)
+        {
+            *row = None;
+            duplicates += 1;
+        }
+        rows.push(Some(ScanRow {
+            record: candidate.record,
+            key,
+            hash: candidate.hash,
+        }));
+    }
+    if rows.iter().all(Option::is_some) {
+        return (rows.into_iter().flatten().collect(), all, duplicates);
+    }
+    let mut kept = Keys::default();
+    for (place, _) in rows.iter().enumerate().filter(|(_, row)| row.is_some()) {
+        for part in place * width..(place + 1) * width {
+            kept.text.extend_from_slice(all.part(part));
+            kept.ends
+                .push(u32::try_from(kept.text.len()).unwrap_or(u32::MAX));
+        }
+    }
+    (rows.into_iter().flatten().collect(), kept, duplicates)
+}
+
+/// The key as a person would write it, as far as the record has one.
+fn key_text(keys: &[Option<Value<'_>>]) -> Option<String> {
+    let mut text = Vec::new();
+    for key in keys.iter().flatten() {
+        if !text.is_empty() {
+            text.extend_from_slice(b", ");
+        }
+        let before = text.len();
+        let written = match key.token {
+            Token::String => json::unescape(key.raw, &mut text, &mut 0),
+            Token::Array | Token::Object => continue,
+            Token::Null | Token::Boolean | Token::Number => {
+                text.extend_from_slice(key.raw);
+                Ok(())
+            }
+        };
+        if written.is_err() {
+            text.truncate(before);
+        }
+    }
+    clip(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// At most as much of a key as a key may have.
+fn clip(mut text: String) -> Option<String> {
+    text.truncate(text.floor_char_boundary(MAX_KEY));
+    (!text.is_empty()).then_some(text)
+}
+
+/// A path as it stands in the configuration.
+fn spell(path: &DottedPath) -> String {
+    let mut text = String::new();
+    for step in &path.0 {
+        match step {
+            Step::Key(name) => {
+                if !text.is_empty() {
+                    text.push('.');
+                }
+                text.push_str(name);
+            }
+            Step::Index(index) => text.push_str(&format!("[{index}]")),
+        }
+    }
+    text
+}
