@@ -25,7 +25,7 @@ const POSTGRES_COLUMNS: [&str; 6] = ["xmin", "ctid", "tableoid", "cmin", "cmax",
 /// keeps for itself (`pg_`). Different texts may give the same name; who names two tables checks.
 #[must_use]
 pub fn identifier(text: &str) -> String {
-    let mut name = snake_case(text);
+    let mut name = part_name(text);
     if name.starts_with("pg_") {
         name.insert(0, '_');
     }
