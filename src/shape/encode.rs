@@ -382,7 +382,7 @@ impl Mapper {
             match self.sink.write(plan.kind, value) {
                 Ok(()) => {}
                 Err(Misfit::Widen(kind)) => {
-                    changes.push(Change::Widen(place, plan.kind.join(kind)))
+                    changes.push(Change::Widen(place, plan.kind.join(kind)));
                 }
                 Err(Misfit::Reject(reason)) => {
                     let column = self.layout.columns.get(place);
