@@ -6,6 +6,8 @@ mod boundaries;
 
 mod config;
 
+mod demo;
+
 mod fetch;
 
 mod postgres;
