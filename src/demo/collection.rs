@@ -23,8 +23,7 @@ const SEGMENT: usize = 256;
 #[derive(Debug)]
 pub(super) struct Collection {
     company: Company,
-    /// When each record last changed, in microseconds; as long as the collection.
-    updated: Vec<i64>,
+    count: usize,
     /// Only of records that something happened to.
     histories: HashMap<usize, History>,
     /// Empty when the collection is too large to be kept rendered.
@@ -57,9 +56,7 @@ impl Collection {
             *budget -= need;
         }
         Self {
-            updated: (0..count)
-                .map(|index| company.first_updated(index).timestamp_micros())
-                .collect(),
+            count,
             histories: HashMap::new(),
             segments: if kept {
                 (0..count.div_ceil(SEGMENT))
@@ -75,7 +72,7 @@ impl Collection {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.updated.len()
+        self.count
     }
 
     /// The record at a position, as JSON.
@@ -113,18 +110,18 @@ impl Collection {
         since: DateTime<Utc>,
         pieces: &mut Vec<Bytes>,
     ) -> (usize, usize) {
-        let since = since.timestamp_micros();
         let mut out = Vec::new();
         let (mut total, mut count) = (0, 0);
-        for (index, updated) in self.updated.iter().enumerate() {
-            if *updated < since {
+        for index in 0..self.count {
+            let history = self.history(index);
+            if history.updated < since {
                 continue;
             }
             if total >= offset && count < limit {
                 if count > 0 {
                     out.push(b',');
                 }
-                self.render(index, &mut out);
+                self.company.render(index, &history, &mut out);
                 count += 1;
             }
             total += 1;
@@ -179,13 +176,14 @@ impl Collection {
     }
 
     fn render(&self, index: usize, out: &mut Vec<u8>) {
-        let history = self.histories.get(&index).unwrap_or(&History::UNTOUCHED);
-        let updated = self
-            .updated
-            .get(index)
-            .and_then(|micros| DateTime::from_timestamp_micros(*micros))
-            .unwrap_or_default();
-        self.company.render(index, history, updated, out);
+        self.company.render(index, &self.history(index), out);
+    }
+
+    fn history(&self, index: usize) -> History {
+        self.histories
+            .get(&index)
+            .copied()
+            .unwrap_or_else(|| self.company.untouched(index))
     }
 
     /// Lets it happen at `at`; answers how many records were touched.
@@ -199,13 +197,14 @@ impl Collection {
 
     fn add(&mut self, count: usize, at: DateTime<Utc>) -> usize {
         for _ in 0..count {
-            let index = self.len();
-            self.updated.push(at.timestamp_micros());
+            let index = self.count;
+            self.count += 1;
             self.histories.insert(
                 index,
                 History {
                     added: Some(at),
-                    ..History::UNTOUCHED
+                    updated: at,
+                    ..self.company.untouched(index)
                 },
             );
             self.forget(index);
@@ -221,16 +220,19 @@ impl Collection {
         while touched < count.min(len) && drawn < count.saturating_mul(20).saturating_add(100) {
             drawn += 1;
             let index = self.dice.usize(..len);
-            let Some(updated) = self.updated.get_mut(index) else {
-                break;
-            };
-            let history = self.histories.entry(index).or_insert(History::UNTOUCHED);
-            if history.ended.is_some() || *updated == at.timestamp_micros() {
+            let history = self.history(index);
+            if history.ended.is_some() || history.updated == at {
                 continue;
             }
-            history.revision = history.revision.saturating_add(1);
-            history.ended = end.then_some(at);
-            *updated = at.timestamp_micros();
+            self.histories.insert(
+                index,
+                History {
+                    revision: history.revision.saturating_add(1),
+                    ended: end.then_some(at),
+                    updated: at,
+                    ..history
+                },
+            );
             self.forget(index);
             touched += 1;
         }

@@ -46,14 +46,8 @@ pub(super) struct History {
     pub(super) ended: Option<DateTime<Utc>>,
     /// When it was added while the API ran. `None`: there from the start.
     pub(super) added: Option<DateTime<Utc>>,
-}
-
-impl History {
-    pub(super) const UNTOUCHED: Self = Self {
-        revision: 1,
-        ended: None,
-        added: None,
-    };
+    /// When it last changed.
+    pub(super) updated: DateTime<Utc>,
 }
 
 /// The company as a whole: what all records have in common.
@@ -66,27 +60,25 @@ pub(super) struct Company {
 }
 
 impl Company {
-    /// When a record that was there from the start last changed.
-    pub(super) fn first_updated(&self, index: usize) -> DateTime<Utc> {
-        let mut dice = self.dice(index, 1);
-        start_of_records()
-            + TimeDelta::seconds(dice.i64(0..157_000_000))
-            + TimeDelta::microseconds(dice.i64(0..1_000_000))
+    /// A record that was there from the start and that nothing happened to since.
+    pub(super) fn untouched(&self, index: usize) -> History {
+        // Five years of microseconds.
+        let micros = self.dice(index, 1).i64(0..157_000_000_000_000);
+        History {
+            revision: 1,
+            ended: None,
+            added: None,
+            updated: start_of_records() + TimeDelta::microseconds(micros),
+        }
     }
 
     /// Appends the record's JSON to `out`.
-    pub(super) fn render(
-        &self,
-        index: usize,
-        history: &History,
-        updated: DateTime<Utc>,
-        out: &mut Vec<u8>,
-    ) {
+    pub(super) fn render(&self, index: usize, history: &History, out: &mut Vec<u8>) {
         // Writing to a Vec cannot fail.
         match self.kind {
-            Kind::Employees => self.employee(index, history, updated, out),
-            Kind::Absences => self.absence(index, history, updated, out),
-            Kind::Timesheets => self.timesheet(index, history, updated, out),
+            Kind::Employees => self.employee(index, history, out),
+            Kind::Absences => self.absence(index, history, out),
+            Kind::Timesheets => self.timesheet(index, history, out),
         }
         .ok();
     }
@@ -100,13 +92,7 @@ impl Company {
         Rng::with_seed(hash ^ (hash >> 31))
     }
 
-    fn employee(
-        &self,
-        index: usize,
-        history: &History,
-        updated: DateTime<Utc>,
-        out: &mut Vec<u8>,
-    ) -> std::io::Result<()> {
+    fn employee(&self, index: usize, history: &History, out: &mut Vec<u8>) -> std::io::Result<()> {
         let id = index + 1;
         let mut dice = self.dice(index, 2);
         let first = pick(&mut dice, FIRST_NAMES);
@@ -195,17 +181,11 @@ impl Company {
             r#"],"about":"{about}","revision":{},"created_at":"{}","updated_at":"{}"}}"#,
             history.revision,
             Stamp(created),
-            Stamp(updated),
+            Stamp(history.updated),
         )
     }
 
-    fn absence(
-        &self,
-        index: usize,
-        history: &History,
-        updated: DateTime<Utc>,
-        out: &mut Vec<u8>,
-    ) -> std::io::Result<()> {
+    fn absence(&self, index: usize, history: &History, out: &mut Vec<u8>) -> std::io::Result<()> {
         let id = index + 1;
         let mut dice = self.dice(index, 2);
         let employee = self.someone(&mut dice);
@@ -241,17 +221,11 @@ impl Company {
                     .added
                     .unwrap_or_else(|| midnight(starts) - TimeDelta::days(20))
             ),
-            Stamp(updated),
+            Stamp(history.updated),
         )
     }
 
-    fn timesheet(
-        &self,
-        index: usize,
-        history: &History,
-        updated: DateTime<Utc>,
-        out: &mut Vec<u8>,
-    ) -> std::io::Result<()> {
+    fn timesheet(&self, index: usize, history: &History, out: &mut Vec<u8>) -> std::io::Result<()> {
         let id = index + 1;
         let mut dice = self.dice(index, 2);
         let employee = self.someone(&mut dice);
@@ -274,7 +248,7 @@ impl Company {
             pick(&mut dice, PROJECTS),
             dice.bool(),
             history.revision,
-            Stamp(updated),
+            Stamp(history.updated),
         )
     }
 
@@ -470,34 +444,28 @@ mod tests {
 
     use super::*;
 
-    fn rendered(kind: Kind, index: usize, history: &History) -> Value {
-        let company = Company {
+    fn company(kind: Kind) -> Company {
+        Company {
             kind,
             seed: 7,
             people: 1_000,
-        };
+        }
+    }
+
+    fn employee(index: usize, history: &History) -> Value {
         let mut out = Vec::new();
-        company.render(index, history, company.first_updated(index), &mut out);
+        company(Kind::Employees).render(index, history, &mut out);
         serde_json::from_slice(&out).unwrap()
     }
 
     #[test]
     fn every_record_is_json_and_about_as_large_as_said() {
         for kind in [Kind::Employees, Kind::Absences, Kind::Timesheets] {
-            let company = Company {
-                kind,
-                seed: 7,
-                people: 1_000,
-            };
+            let company = company(kind);
             let mut out = Vec::new();
             for index in 0..2_000 {
                 let from = out.len();
-                company.render(
-                    index,
-                    &History::UNTOUCHED,
-                    company.first_updated(index),
-                    &mut out,
-                );
+                company.render(index, &company.untouched(index), &mut out);
                 serde_json::from_slice::<Value>(&out[from..]).unwrap();
             }
             let mean = out.len() / 2_000;
@@ -510,7 +478,7 @@ mod tests {
 
     #[test]
     fn an_employee_has_27_fields_of_every_shape() {
-        let record = rendered(Kind::Employees, 5, &History::UNTOUCHED);
+        let record = employee(5, &company(Kind::Employees).untouched(5));
         let fields = record.as_object().unwrap();
         assert_eq!(fields.len(), 27);
         assert!(fields["address"].is_object() && fields["manager"].is_object());
@@ -521,19 +489,20 @@ mod tests {
 
     #[test]
     fn a_change_shows_and_an_end_leaves_a_date() {
-        let before = rendered(Kind::Employees, 9, &History::UNTOUCHED);
+        let untouched = company(Kind::Employees).untouched(9);
+        let before = employee(9, &untouched);
         let changed = History {
             revision: 2,
-            ..History::UNTOUCHED
+            ..untouched
         };
-        let after = rendered(Kind::Employees, 9, &changed);
+        let after = employee(9, &changed);
         assert_ne!(before["annual_salary"], after["annual_salary"]);
         assert_eq!(before["first_name"], after["first_name"]);
         let ended = History {
             ended: Some(start_of_records()),
             ..changed
         };
-        let left = rendered(Kind::Employees, 9, &ended);
+        let left = employee(9, &ended);
         assert_eq!(left["status"], "terminated");
         assert_eq!(left["ended_on"], "2021-01-01");
     }

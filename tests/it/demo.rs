@@ -190,9 +190,10 @@ async fn people_join_change_and_leave_by_themselves() {
     let watch = async {
         loop {
             let now = api.snapshot("employees");
-            let changed = before.iter().zip(&now).any(|(a, b)| {
-                a["annual_salary"] != b["annual_salary"] && b["ended_on"].is_null()
-            });
+            let changed = before
+                .iter()
+                .zip(&now)
+                .any(|(a, b)| a["annual_salary"] != b["annual_salary"] && b["ended_on"].is_null());
             if now.len() > 50 && changed && left(&api) > left_before {
                 return;
             }
