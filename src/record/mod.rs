@@ -26,6 +26,8 @@ mod lease;
 
 mod reject;
 
+pub mod report;
+
 mod resources;
 
 mod retention;
