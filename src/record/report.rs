@@ -35,6 +35,8 @@ pub struct Reports {
 pub enum Error {
     #[error("the database cannot be reached")]
     Unreachable,
+    #[error("no connection to the database could be had in time")]
+    NoConnection,
     #[error("the database did not answer in time")]
     TimedOut,
     #[error("the tables of schema rosterd are missing or of another version")]
@@ -53,6 +55,9 @@ impl Error {
             Self::Unreachable => {
                 "See whether Postgres runs and takes connections; nothing has to be restarted here."
             }
+            Self::NoConnection => {
+                "See whether Postgres runs; if it does, all of `database.max_connections` are in use."
+            }
             Self::TimedOut => "Look for long statements and locks in pg_stat_activity.",
             Self::NotMigrated => "Run `rosterd migrate` with a role that may create tables.",
             Self::NotAllowed => "Grant the role what deploy/roles.sql gives to the writer.",
@@ -64,7 +69,7 @@ impl Error {
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         if matches!(error, sqlx::Error::PoolTimedOut) {
-            return Self::TimedOut;
+            return Self::NoConnection;
         }
         let code = match &error {
             sqlx::Error::Database(refusal) => refusal.code(),
@@ -107,6 +112,8 @@ pub struct ResourceHealth {
     pub last_run_id: Option<i64>,
     pub last_status: Option<String>,
     pub last_finished_at: Option<DateTime<Utc>>,
+    /// Why the last run is partial, interrupted or cancelled.
+    pub last_reason: Option<String>,
     pub error_class: Option<String>,
     pub error_message: Option<String>,
     pub error_hint: Option<String>,
@@ -428,20 +435,31 @@ impl Reports {
 
 async fn health(db: &mut PgConnection) -> Result<Vec<ResourceHealth>, sqlx::Error> {
     // A table's name stands in target_table with or without quotes; both spellings are tried, because
-    // a cast to regclass fails for the whole answer on a name that it cannot read.
+    // a cast to regclass fails for the whole answer on a name that it cannot read. The rows are what
+    // the planner would assume: density at the last analyze times the size now.
     sqlx::query_as(
-        "with tables as (
-           select schemaname || '.' || relname as name, n_live_tup as rows from pg_stat_user_tables
+        "with sizes as (
+           select n.nspname, c.relname,
+             case when c.reltuples >= 0 and c.relpages > 0
+               then c.reltuples / c.relpages * (pg_relation_size(c.oid) / current_setting('block_size')::bigint)
+               else pg_stat_get_live_tuples(c.oid) end::bigint as rows
+           from pg_class c join pg_namespace n on n.oid = c.relnamespace
+           where c.relkind in ('r', 'p') and n.nspname not in ('pg_catalog', 'information_schema', 'rosterd')),
+         tables as (
+           select nspname || '.' || relname as name, rows from sizes
            union
-           select format('%I.%I', schemaname, relname), n_live_tup from pg_stat_user_tables)
+           select format('%I.%I', nspname, relname), rows from sizes)
          select h.resource_id, h.account, h.source, h.resource, h.target_table, h.health, h.running_now,
            h.phase, h.on_worker, h.last_success_at,
            extract(epoch from h.data_age)::float8 as data_age_s,
            extract(epoch from h.freshness_slo)::float8 as freshness_slo_s,
-           h.last_run_id, h.last_status, h.last_finished_at, h.error_class, h.error_message, h.error_hint,
+           h.last_run_id, h.last_status, h.last_finished_at, l.reason as last_reason,
+           h.error_class, h.error_message, h.error_hint,
            h.failures_since_success, h.open_rejects, h.next_run_at, h.paused_reason, h.schedule,
            h.schedule_tz, t.rows as table_rows
-         from rosterd.resource_health h left join tables t on t.name = h.target_table
+         from rosterd.resource_health h
+         left join tables t on t.name = h.target_table
+         left join rosterd.run_list l on l.run_id = h.last_run_id
          order by h.source, h.account, h.resource",
     )
     .fetch_all(db)

@@ -35,7 +35,7 @@ impl Unavailable {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Database(error) => error.hint(),
-            Self::TooLate => Error::TimedOut.hint(),
+            Self::TooLate => Error::NoConnection.hint(),
         }
     }
 }

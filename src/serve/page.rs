@@ -12,7 +12,7 @@ use super::{
     ask::Unavailable,
     metrics::STATES,
     sparkline::sparkline,
-    words::{about, ago, at, count, counted, resource_link, resource_name, span, until},
+    words::{about, ago, at, count, counted, resource_link, resource_name, sentence, span, until},
 };
 use crate::{
     clock,
@@ -112,7 +112,7 @@ pub(super) fn away(unavailable: &Unavailable, health: &Health) -> Markup {
         div.verdict.bad role="alert" {
             h1 { "No answer from the database" }
             p { "For now: " (unavailable) "." }
-            p { (unavailable.hint()) }
+            p { (sentence(unavailable.hint())) }
         }
         p.quiet {
             "The daemon itself is "
@@ -211,7 +211,7 @@ fn resource_table(resources: &[&ResourceHealth], overview: &Overview) -> Markup 
             thead role="rowgroup" {
                 tr role="row" {
                     (heading("State")) (heading("Resource")) (heading("Age of data")) (heading("Last run"))
-                    (heading("Next run")) (heading("Rows")) (heading("Durations"))
+                    (heading("Next run")) (heading("Rows, about")) (heading("Durations"))
                 }
             }
             tbody role="rowgroup" {
@@ -228,7 +228,7 @@ fn resource_table(resources: &[&ResourceHealth], overview: &Overview) -> Markup 
                         td role="cell" data-label="Age of data" { (data_age(r)) }
                         td role="cell" data-label="Last run" { (last_run(r, overview)) }
                         td role="cell" data-label="Next run" { (next_run(r, now)) }
-                        td role="cell" data-label="Rows" {
+                        td role="cell" data-label="Rows, about" {
                             @match r.table_rows { Some(rows) => (count(rows)), None => (none()) }
                             @if r.open_rejects > 0 { span.sub { (counted(r.open_rejects, "reject", "rejects")) } }
                         }
@@ -255,7 +255,9 @@ pub(super) fn remarks(r: &ResourceHealth) -> Markup {
                 (message)
                 @if r.failures_since_success > 1 { " (" (r.failures_since_success) " times in a row)" }
             }
-            @if let Some(hint) = &r.error_hint { p.remark.hint { span aria-hidden="true" { "→ " } (hint) } }
+            @if let Some(hint) = &r.error_hint { p.remark.hint { span aria-hidden="true" { "→ " } (sentence(hint)) } }
+        } @else if r.last_status.as_deref() != Some("succeeded") {
+            @if let Some(reason) = &r.last_reason { p.remark { (reason) } }
         }
     }
 }
@@ -319,7 +321,7 @@ fn error_table(errors: &[ErrorGroup], now: DateTime<Utc>) -> Markup {
                                 b { (e.error_class.replace('_', " ")) }
                                 @if let Some(code) = &e.error_code { " " code { (code) } }
                                 @if let Some(example) = &e.example { p.remark { (example) } }
-                                @if let Some(hint) = &e.hint { p.remark.hint { span aria-hidden="true" { "→ " } (hint) } }
+                                @if let Some(hint) = &e.hint { p.remark.hint { span aria-hidden="true" { "→ " } (sentence(hint)) } }
                             }
                             td role="cell" data-label="Hits" {
                                 (counted(e.runs, "run", "runs"))

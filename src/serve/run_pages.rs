@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::{
     Health,
     page::{badge, data_age, frame, heading, next_run, none, remarks, run_table},
-    words::{about, ago, at, count, counted, resource_link, resource_name, span},
+    words::{about, ago, at, count, counted, resource_link, resource_name, sentence, span},
 };
 use crate::{
     clock,
@@ -68,7 +68,7 @@ pub(super) fn run(detail: &RunDetail, health: &Health) -> Markup {
                     @if let Some(code) = &run.error_code { code { (code) } }
                 }
                 p { (message) }
-                @if let Some(hint) = &run.error_hint { p { span aria-hidden="true" { "→ " } (hint) } }
+                @if let Some(hint) = &run.error_hint { p { span aria-hidden="true" { "→ " } (sentence(hint)) } }
             }
         }
         dl.facts { (when(run)) (rows(run)) (requests(run)) }

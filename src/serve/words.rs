@@ -81,7 +81,7 @@ pub(super) fn ago(at: DateTime<Utc>, now: DateTime<Utc>) -> Markup {
 pub(super) fn until(at: DateTime<Utc>, now: DateTime<Utc>) -> Markup {
     let seconds = (at - now).as_seconds_f64();
     let text = match seconds {
-        ..-60.0 => format!("due for {}", about(-seconds)),
+        ..-60.0 => format!("{} overdue", about(-seconds)),
         ..1.0 => "due now".to_owned(),
         _ => format!("in {}", about(seconds)),
     };
@@ -122,6 +122,15 @@ pub(super) fn segment(text: &str) -> String {
         }
     }
     out
+}
+
+/// A sentence in which `words between backticks` are commands and names.
+pub(super) fn sentence(text: &str) -> Markup {
+    html! {
+        @for (place, part) in text.split('`').enumerate() {
+            @if place % 2 == 1 { code { (part) } } @else { (part) }
+        }
+    }
 }
 
 /// `source / resource`, with the account between them where it is not the only one.
