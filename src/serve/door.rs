@@ -7,7 +7,7 @@ use std::{hint::black_box, net::IpAddr, sync::Arc};
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, uri::Authority},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -62,7 +62,7 @@ impl Door {
             let host = headers
                 .get(header::HOST)
                 .and_then(|host| host.to_str().ok());
-            let local = host.or(request.uri().authority().map(|a| a.as_str()));
+            let local = host.or(request.uri().authority().map(Authority::as_str));
             return (!local.is_some_and(is_address_or_localhost))
                 .then(|| (StatusCode::MISDIRECTED_REQUEST, "unknown Host\n").into_response());
         };

@@ -133,15 +133,15 @@ fn routes(state: &State, door: Door) -> Router {
         .route("/readyz", get(ready))
         .route(
             "/style.css",
-            get(|| file("text/css", include_str!("style.css"))),
+            get(async || file("text/css", include_str!("style.css"))),
         )
         .route(
             "/page.js",
-            get(|| file("text/javascript", include_str!("page.js"))),
+            get(async || file("text/javascript", include_str!("page.js"))),
         )
         .route(
             "/icon.svg",
-            get(|| file("image/svg+xml", include_str!("icon.svg"))),
+            get(async || file("image/svg+xml", include_str!("icon.svg"))),
         )
         .fallback(get(missing))
         .layer(middleware::from_fn_with_state(Arc::new(door), door::check))
@@ -268,7 +268,7 @@ fn html(status: StatusCode, markup: Markup) -> Response {
 }
 
 /// A file that is part of the program. Kept for a minute by the browser: it changes with the program only.
-async fn file(kind: &'static str, text: &'static str) -> Response {
+fn file(kind: &'static str, text: &'static str) -> Response {
     let kind = HeaderValue::from_static(kind);
     let keep = HeaderValue::from_static("private, max-age=60");
     (

@@ -40,11 +40,11 @@ pub(super) fn span(seconds: f64) -> String {
     match whole {
         _ if seconds < 0.9995 => format!("{:.0} ms", seconds * 1_000.0),
         _ if seconds < 9.95 => format!("{seconds:.1} s"),
-        ..60 => format!("{whole} s"),
-        ..600 => two(whole / 60, "min", whole % 60, "s"),
-        ..3_600 => format!("{} min", whole / 60),
-        ..86_400 => two(whole / 3_600, "h", whole % 3_600 / 60, "min"),
-        ..864_000 => two(whole / 86_400, "d", whole % 86_400 / 3_600, "h"),
+        0..60 => format!("{whole} s"),
+        60..600 => two(whole / 60, "min", whole % 60, "s"),
+        600..3_600 => format!("{} min", whole / 60),
+        3_600..86_400 => two(whole / 3_600, "h", whole % 3_600 / 60, "min"),
+        86_400..864_000 => two(whole / 86_400, "d", whole % 86_400 / 3_600, "h"),
         _ => format!("{} d", whole / 86_400),
     }
 }

@@ -14,4 +14,6 @@ mod postgres;
 
 mod record;
 
+mod serve;
+
 mod support;

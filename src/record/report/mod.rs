@@ -5,11 +5,16 @@
 //! person at `psql` never see different numbers. Each question is one read-only transaction with its
 //! own time limit on the server: a page that is asked for often must not hold up the runs.
 
+mod rows;
+
 use std::{collections::HashMap, time::Duration};
 
-use chrono::{DateTime, Utc};
-use serde::Serialize;
 use sqlx::{FromRow, PgConnection, PgPool, Postgres, Transaction};
+
+pub use self::rows::{
+    Attempt, ErrorGroup, Event, Measured, Overview, ResourceHealth, RunDetail, RunRow,
+    SchemaChange, Took, Totals, WorkerRow,
+};
 
 /// Runs per resource in [`Overview::durations`].
 pub const DURATIONS: i64 = 24;
@@ -90,194 +95,6 @@ impl From<sqlx::Error> for Error {
     }
 }
 
-/// One resource and how it is doing: a row of `rosterd.resource_health`.
-#[derive(Debug, Clone, Serialize, FromRow)]
-pub struct ResourceHealth {
-    pub resource_id: i64,
-    pub account: String,
-    pub source: String,
-    pub resource: String,
-    pub target_table: String,
-    /// `ok`, `degraded`, `late`, `failing`, `broken`, `stuck`, `paused` or `never_ran`.
-    pub health: String,
-    pub running_now: bool,
-    /// What the run is doing, in words.
-    pub phase: Option<String>,
-    pub on_worker: Option<String>,
-    pub last_success_at: Option<DateTime<Utc>>,
-    /// Age of the data in seconds.
-    pub data_age_s: Option<f64>,
-    /// The data should never be older than this, in seconds.
-    pub freshness_slo_s: Option<f64>,
-    pub last_run_id: Option<i64>,
-    pub last_status: Option<String>,
-    pub last_finished_at: Option<DateTime<Utc>>,
-    /// Why the last run is partial, interrupted or cancelled.
-    pub last_reason: Option<String>,
-    pub error_class: Option<String>,
-    pub error_message: Option<String>,
-    pub error_hint: Option<String>,
-    pub failures_since_success: i64,
-    pub open_rejects: i64,
-    pub next_run_at: Option<DateTime<Utc>>,
-    pub paused_reason: Option<String>,
-    pub schedule: Option<String>,
-    pub schedule_tz: String,
-    /// Rows of the target table as Postgres estimates them. `None`: no such table, or no estimate yet.
-    pub table_rows: Option<i64>,
-}
-
-/// One run: a row of `rosterd.run_list`, without the cursors, which may be personal.
-#[derive(Debug, Clone, Serialize, FromRow)]
-pub struct RunRow {
-    pub run_id: i64,
-    pub account: String,
-    pub source: String,
-    pub resource: String,
-    pub status: String,
-    pub trigger: String,
-    pub triggered_by: Option<String>,
-    pub mode: String,
-    pub scheduled_for: Option<DateTime<Utc>>,
-    /// `None`: skipped, or not taken up yet.
-    pub started_at: Option<DateTime<Utc>>,
-    pub finished_at: Option<DateTime<Utc>>,
-    /// Seconds from start to end, or to now.
-    pub duration_s: Option<f64>,
-    /// Seconds from slot to start.
-    pub start_delay_s: Option<f64>,
-    pub pages: i64,
-    pub records_read: i64,
-    pub rows_inserted: i64,
-    pub rows_updated: i64,
-    pub rows_deleted: i64,
-    pub rows_unchanged: i64,
-    pub rows_rejected: i64,
-    pub http_requests: i64,
-    pub http_retries: i64,
-    pub http_429: i64,
-    /// Seconds held back by the rate limiter.
-    pub waited_for_limit_s: f64,
-    pub attempts: i32,
-    /// Why it was skipped, cancelled, interrupted or is partial.
-    pub reason: Option<String>,
-    pub error_class: Option<String>,
-    pub error_code: Option<String>,
-    pub error_message: Option<String>,
-    pub error_hint: Option<String>,
-    pub worker: Option<String>,
-}
-
-impl RunRow {
-    /// Rows inserted, updated or deleted.
-    #[must_use]
-    pub fn rows_changed(&self) -> i64 {
-        self.rows_inserted + self.rows_updated + self.rows_deleted
-    }
-}
-
-/// A run with everything that hangs on it.
-#[derive(Debug, Clone, Serialize)]
-pub struct RunDetail {
-    pub run: RunRow,
-    pub attempts: Vec<Attempt>,
-    pub events: Vec<Event>,
-    pub schema_changes: Vec<SchemaChange>,
-}
-
-/// One time that a process took a run up.
-#[derive(Debug, Clone, Serialize, FromRow)]
-pub struct Attempt {
-    pub attempt: i32,
-    pub worker: String,
-    pub started_at: DateTime<Utc>,
-    pub finished_at: Option<DateTime<Utc>>,
-    /// `None`: still going on.
-    pub outcome: Option<String>,
-    pub pages: i64,
-    pub records_read: i64,
-    pub error_class: Option<String>,
-    pub error_code: Option<String>,
-    pub error_message: Option<String>,
-}
-
-/// Something worth a line that happened in a run.
-#[derive(Debug, Clone, Serialize, FromRow)]
-pub struct Event {
-    pub at: DateTime<Utc>,
-    pub level: String,
-    pub kind: String,
-    pub message: String,
-}
-
-/// A table or column that a run made or changed.
-#[derive(Debug, Clone, Serialize, FromRow)]
-pub struct SchemaChange {
-    pub at: DateTime<Utc>,
-    pub change: String,
-    pub table_name: String,
-    pub column_name: Option<String>,
-    pub old_type: Option<String>,
-    pub new_type: Option<String>,
-}
-
-/// A process that takes runs.
-#[derive(Debug, Clone, Serialize, FromRow)]
-pub struct WorkerRow {
-    pub worker: String,
-    pub host: Option<String>,
-    pub pid: Option<i64>,
-    pub app_version: Option<String>,
-    pub config_hash: Option<String>,
-    pub started_at: DateTime<Utc>,
-    pub heartbeat_at: DateTime<Utc>,
-    /// Seconds since it last said that it is alive, by the database's clock.
-    pub silent_s: f64,
-    pub running: i64,
-    pub draining: bool,
-}
-
-/// One cause of failures in the last seven days.
-#[derive(Debug, Clone, Serialize, FromRow)]
-pub struct ErrorGroup {
-    pub error_fingerprint: Option<String>,
-    pub error_class: String,
-    pub error_code: Option<String>,
-    pub example: Option<String>,
-    pub hint: Option<String>,
-    pub runs: i64,
-    pub resources: i64,
-    pub first_seen: DateTime<Utc>,
-    pub last_seen: DateTime<Utc>,
-}
-
-/// How long a finished run took.
-#[derive(Debug, Clone, Serialize)]
-pub struct Took {
-    pub run_id: i64,
-    pub status: String,
-    pub seconds: f64,
-}
-
-/// Sums over all history of one resource. They only grow, also when old runs are deleted.
-#[derive(Debug, Clone, Serialize, FromRow)]
-pub struct Totals {
-    pub source: String,
-    pub account: String,
-    pub resource: String,
-    pub succeeded: i64,
-    pub partial: i64,
-    pub failed: i64,
-    pub interrupted: i64,
-    pub cancelled: i64,
-    pub skipped: i64,
-    pub records_read: i64,
-    pub rows_changed: i64,
-    pub rows_rejected: i64,
-    pub http_requests: i64,
-    pub http_429: i64,
-}
-
 /// Which runs. Every field that is set narrows the answer.
 #[derive(Debug, Clone, Default)]
 pub struct RunFilter {
@@ -290,27 +107,6 @@ pub struct RunFilter {
     pub within: Option<Duration>,
     /// Only older runs than this one: the way to the next page.
     pub before: Option<i64>,
-}
-
-/// Everything on the status page, of one instant.
-#[derive(Debug, Clone, Serialize)]
-pub struct Overview {
-    /// The database's clock, to tell ages by.
-    pub now: DateTime<Utc>,
-    pub resources: Vec<ResourceHealth>,
-    /// The newest ones of all resources.
-    pub runs: Vec<RunRow>,
-    /// By `resource_id`, oldest first, [`DURATIONS`] at most.
-    pub durations: HashMap<i64, Vec<Took>>,
-    pub errors: Vec<ErrorGroup>,
-    pub workers: Vec<WorkerRow>,
-}
-
-/// Everything in the metrics, of one instant.
-#[derive(Debug, Clone)]
-pub struct Measured {
-    pub resources: Vec<ResourceHealth>,
-    pub totals: Vec<Totals>,
 }
 
 impl Reports {
@@ -578,11 +374,18 @@ async fn error_groups(db: &mut PgConnection) -> Result<Vec<ErrorGroup>, sqlx::Er
 
 /// The last runs of every resource in one statement: one step into an index for each of them.
 async fn durations(db: &mut PgConnection) -> Result<HashMap<i64, Vec<Took>>, sqlx::Error> {
-    let rows: Vec<(i64, Vec<i64>, Vec<String>, Vec<f64>)> = sqlx::query_as(
+    #[derive(FromRow)]
+    struct Line {
+        resource_id: i64,
+        ids: Vec<i64>,
+        statuses: Vec<String>,
+        seconds: Vec<f64>,
+    }
+    let lines: Vec<Line> = sqlx::query_as(
         "select h.resource_id,
-           array_agg(x.run_id order by x.run_id),
-           array_agg(x.status order by x.run_id),
-           array_agg(x.seconds order by x.run_id)
+           array_agg(x.run_id order by x.run_id) as ids,
+           array_agg(x.status order by x.run_id) as statuses,
+           array_agg(x.seconds order by x.run_id) as seconds
          from rosterd.resources h
          cross join lateral (
            select run_id, status, coalesce(extract(epoch from duration), 0)::float8 as seconds
@@ -595,16 +398,16 @@ async fn durations(db: &mut PgConnection) -> Result<HashMap<i64, Vec<Took>>, sql
     .bind(DURATIONS)
     .fetch_all(db)
     .await?;
-    let together = |(resource, ids, statuses, seconds): (i64, Vec<i64>, Vec<String>, Vec<f64>)| {
-        let runs = ids.into_iter().zip(statuses).zip(seconds);
+    let together = |line: Line| {
+        let runs = line.ids.into_iter().zip(line.statuses).zip(line.seconds);
         let runs = runs.map(|((run_id, status), seconds)| Took {
             run_id,
             status,
             seconds,
         });
-        (resource, runs.collect())
+        (line.resource_id, runs.collect())
     };
-    Ok(rows.into_iter().map(together).collect())
+    Ok(lines.into_iter().map(together).collect())
 }
 
 /// Old days come from `daily`, which outlives the runs; the newest day of it and what is later come
