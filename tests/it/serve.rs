@@ -18,21 +18,29 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// A migrated database of this test's own.
-async fn database() -> PgPool {
-    let server = "postgres://app@127.0.0.1:5599";
-    let name = format!("serve_{:016x}", fastrand::u64(..));
-    let admin = PgPool::connect(&format!("{server}/postgres"))
-        .await
-        .unwrap();
-    sqlx::query(sqlx::AssertSqlSafe(format!("create database {name}")))
-        .execute(&admin)
-        .await
-        .unwrap();
-    let pool = PgPool::connect(&format!("{server}/{name}")).await.unwrap();
-    let folder = std::path::Path::new("migrations");
-    let migrator = sqlx::migrate::Migrator::new(folder).await.unwrap();
-    migrator.run(&pool).await.unwrap();
-    pool
+struct TestDb(PgPool);
+
+impl TestDb {
+    async fn new() -> Self {
+        let server = "postgres://app@127.0.0.1:5599";
+        let name = format!("serve_{:016x}", fastrand::u64(..));
+        let admin = PgPool::connect(&format!("{server}/postgres"))
+            .await
+            .unwrap();
+        sqlx::query(sqlx::AssertSqlSafe(format!("create database {name}")))
+            .execute(&admin)
+            .await
+            .unwrap();
+        let pool = PgPool::connect(&format!("{server}/{name}")).await.unwrap();
+        let folder = std::path::Path::new("migrations");
+        let migrator = sqlx::migrate::Migrator::new(folder).await.unwrap();
+        migrator.run(&pool).await.unwrap();
+        Self(pool)
+    }
+
+    fn pool(&self) -> &PgPool {
+        &self.0
+    }
 }
 
 /// Two sources with a history: one resource well, one refused, one running, one paused, one untouched.
@@ -131,7 +139,8 @@ impl Server {
 
 #[tokio::test]
 async fn the_page_shows_how_everything_is_and_no_value() {
-    let pool = database().await;
+    let db = TestDb::new().await;
+    let pool = db.pool().clone();
     given_history(&pool).await;
     let server = Server::start(pool, None).await;
     let (status, page) = server.get("/").await;
@@ -168,7 +177,8 @@ async fn the_page_shows_how_everything_is_and_no_value() {
 
 #[tokio::test]
 async fn an_empty_history_is_a_page_too() {
-    let server = Server::start(database().await, None).await;
+    let db = TestDb::new().await;
+    let server = Server::start(db.pool().clone(), None).await;
     let (status, page) = server.get("/").await;
     assert_eq!(status, 200);
     assert!(page.contains("No resources yet"));
@@ -177,7 +187,8 @@ async fn an_empty_history_is_a_page_too() {
 
 #[tokio::test]
 async fn a_resource_and_a_run_have_their_pages() {
-    let pool = database().await;
+    let db = TestDb::new().await;
+    let pool = db.pool().clone();
     given_history(&pool).await;
     let server = Server::start(pool, None).await;
     let (_, page) = server.get("/resources/ats/acme/candidates").await;
@@ -209,7 +220,8 @@ async fn a_resource_and_a_run_have_their_pages() {
 
 #[tokio::test]
 async fn the_metrics_are_those_of_the_views_and_only_grow() {
-    let pool = database().await;
+    let db = TestDb::new().await;
+    let pool = db.pool().clone();
     given_history(&pool).await;
     let server = Server::start(pool.clone(), None).await;
     let employees = r#"source="hr",account="default",resource="employees""#;
@@ -255,7 +267,8 @@ async fn the_metrics_are_those_of_the_views_and_only_grow() {
 
 #[tokio::test]
 async fn readiness_says_what_is_missing() {
-    let server = Server::start(database().await, None).await;
+    let db = TestDb::new().await;
+    let server = Server::start(db.pool().clone(), None).await;
     let (status, answer) = server.get("/readyz").await;
     assert_eq!(status, 503);
     assert!(answer.ends_with("not ready: starting\n"));
@@ -290,18 +303,21 @@ async fn with_the_database_away_the_page_says_so_and_the_process_is_alive() {
 
 #[tokio::test]
 async fn a_database_without_our_schema_is_told_apart() {
-    let pool = PgPool::connect("postgres://app@127.0.0.1:5599/postgres")
+    let db = TestDb::new().await;
+    sqlx::raw_sql("drop schema rosterd cascade")
+        .execute(db.pool())
         .await
         .unwrap();
     assert_eq!(
-        Reports::new(pool).schema_version().await,
+        Reports::new(db.pool().clone()).schema_version().await,
         Err(Error::NotMigrated)
     );
 }
 
 #[tokio::test]
 async fn strangers_and_writers_are_refused() {
-    let pool = database().await;
+    let db = TestDb::new().await;
+    let pool = db.pool().clone();
     let server = Server::start(pool.clone(), None).await;
     for (request, expected) in [
         (
@@ -354,7 +370,8 @@ async fn does_not_listen_to_the_world_without_a_token() {
 
 #[tokio::test]
 async fn clients_that_hang_up_do_not_spoil_the_pool() {
-    let pool = database().await;
+    let db = TestDb::new().await;
+    let pool = db.pool().clone();
     given_history(&pool).await;
     let one = sqlx::postgres::PgPoolOptions::new()
         .max_connections(1)
@@ -379,7 +396,8 @@ async fn clients_that_hang_up_do_not_spoil_the_pool() {
 
 #[tokio::test]
 async fn runs_are_found_by_what_is_known_of_them() {
-    let pool = database().await;
+    let db = TestDb::new().await;
+    let pool = db.pool().clone();
     given_history(&pool).await;
     let reports = Reports::new(pool);
     let text = |text: &str| Some(text.to_owned());
