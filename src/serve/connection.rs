@@ -1,4 +1,5 @@
-//! What one connection may cost: a place among 32, ten seconds, and 16 KiB of request.
+//! What one connection may cost: a place among 32, three seconds to ask, ten to hear the answer, and
+//! 16 KiB of request.
 //!
 //! Each connection carries one request (every answer says `connection: close`), so that a bound on
 //! the connection is a bound on the request, slow headers and slow readers included.
@@ -17,13 +18,17 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::Sleep,
+    time::{Instant, Sleep},
 };
 
 const CONNECTIONS: usize = 32;
 
-/// From accept to the last byte. Longer than a page waits for the database.
-const LIFETIME: Duration = Duration::from_secs(10);
+/// From accept to the end of the headers. A client that is silent holds its place no longer, so that
+/// health probes get one in time.
+const ASKING: Duration = Duration::from_secs(3);
+
+/// From the end of the headers to the last byte. Longer than a page waits for the database.
+const ANSWERING: Duration = Duration::from_secs(10);
 
 /// Twice what [`super::door`] takes as headers, so that it can still say no.
 const REQUEST_BYTES: usize = 16 << 10;
@@ -54,8 +59,10 @@ impl Listener for Limited {
         let (stream, addr) = Listener::accept(&mut self.listener).await;
         let connection = Connection {
             stream,
-            end: Box::pin(tokio::time::sleep(LIFETIME)),
+            end: Box::pin(tokio::time::sleep(ASKING)),
             unread: REQUEST_BYTES,
+            last_bytes: 0,
+            asked: false,
             _place: place,
         };
         (connection, addr)
@@ -72,10 +79,24 @@ pub(super) struct Connection {
     end: Pin<Box<Sleep>>,
     /// Bytes that the client may still send.
     unread: usize,
+    /// The last four of them that came.
+    last_bytes: u32,
+    asked: bool,
     _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Connection {
+    /// Looks for the empty line that ends the headers.
+    fn hear(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.last_bytes = self.last_bytes << 8 | u32::from(*byte);
+            if !self.asked && self.last_bytes == u32::from_be_bytes(*b"\r\n\r\n") {
+                self.asked = true;
+                self.end.as_mut().reset(Instant::now() + ANSWERING);
+            }
+        }
+    }
+
     fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         match self.end.as_mut().poll(cx) {
             Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
@@ -93,8 +114,9 @@ impl AsyncRead for Connection {
         self.check(cx)?;
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        let got = buf.filled().len() - before;
-        match self.unread.checked_sub(got) {
+        let got = buf.filled().get(before..).unwrap_or_default();
+        self.hear(got);
+        match self.unread.checked_sub(got.len()) {
             Some(left) => self.unread = left,
             None => return Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
         }

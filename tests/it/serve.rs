@@ -395,6 +395,21 @@ async fn clients_that_hang_up_do_not_spoil_the_pool() {
 }
 
 #[tokio::test]
+async fn silent_clients_hold_their_places_for_seconds_only() {
+    let db = TestDb::new().await;
+    let server = Server::start(db.pool().clone(), None).await;
+    let mut silent = Vec::new();
+    for _ in 0..40 {
+        let mut socket = TcpStream::connect(server.addr).await.unwrap();
+        socket.write_all(b"GET / HTTP/1.1\r\nHo").await.unwrap();
+        silent.push(socket);
+    }
+    let probe = tokio::time::timeout(Duration::from_secs(8), server.get("/healthz"));
+    assert_eq!(probe.await.expect("a place within seconds").0, 200);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn runs_are_found_by_what_is_known_of_them() {
     let db = TestDb::new().await;
     let pool = db.pool().clone();
