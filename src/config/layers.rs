@@ -50,6 +50,21 @@ impl Environment {
         )
     }
 
+    /// The name of the user that the environment tells of; for the history, not for any right.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        self.get("SUDO_USER")
+            .or_else(|| self.get("USER"))
+            .or_else(|| self.get("LOGNAME"))
+            .unwrap_or("unknown")
+    }
+
+    /// Whether the variable is set, to whatever.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }

@@ -146,6 +146,16 @@ impl Config {
         effective::to_yaml(&self.effective)
     }
 
+    /// The texts of [`Config::secrets`], for the log that covers them.
+    #[must_use]
+    pub fn secret_texts(&self) -> Vec<String> {
+        let secrets = self.secrets();
+        secrets
+            .iter()
+            .map(|secret| secret.expose().to_owned())
+            .collect()
+    }
+
     /// Every text that must not be seen anywhere but at its place: for the last filter before logs.
     ///
     /// Short values stand in too where they are credentials. Encoded forms (percent, base64) are the filter's affair.

@@ -8,6 +8,16 @@ use std::fmt;
 use super::endpoint::{DottedPath, Selector, Step};
 
 impl DottedPath {
+    /// The steps that are object keys, in order.
+    #[must_use]
+    pub fn keys(&self) -> Vec<String> {
+        let keys = self.0.iter().filter_map(|step| match step {
+            Step::Key(key) => Some(key.clone()),
+            Step::Index(_) => None,
+        });
+        keys.collect()
+    }
+
     /// Reads plain steps; `$` for the root may lead. `None`: not plain, or not a path.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {

@@ -37,7 +37,7 @@ impl Source {
 }
 
 /// How to talk to the API.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Client {
     pub base_url: Url,
     pub headers: IndexMap<String, Secret>,
@@ -55,7 +55,7 @@ pub struct Client {
 }
 
 /// Who we are to the API.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Auth {
     ApiKey {
         name: String,
@@ -86,7 +86,7 @@ pub struct Limit {
 }
 
 /// When and how a request is tried again.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Retry {
     /// Tries after the first.
     pub max_retries: u32,
@@ -98,7 +98,7 @@ pub struct Retry {
     pub statuses: Vec<u16>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Timeouts {
     /// TCP and TLS.
     pub connect: Duration,

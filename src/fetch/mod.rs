@@ -77,6 +77,15 @@ impl Api {
         })
     }
 
+    /// The first request of a walk as it may be shown: every parameter but the key, no header.
+    ///
+    /// # Errors
+    ///
+    /// What would keep the walk from starting: a path or header that cannot be sent.
+    pub fn describe(&self, plan: &WalkPlan) -> Result<String, Error> {
+        request::describe(self.client.base(), plan)
+    }
+
     /// Starts to walk. Requests begin at once, a few pages ahead of [`Walk::next`].
     ///
     /// Must be called inside a tokio runtime. The walk's tasks end when `cancel` is cancelled or the
@@ -119,6 +128,8 @@ pub struct Page {
     pub records: Vec<Range<u32>>,
     /// Where to resume after this page is committed. `None`: this was the last page.
     pub next: Option<Position>,
+    /// The API's count of all items or pages, as of this page.
+    pub total: Option<u64>,
     /// When the answer was complete, by this machine's clock.
     pub received_at: DateTime<Utc>,
     /// The answer's `Date`, to the second. The one of a walk's first page caps the cursor: a record

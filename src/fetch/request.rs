@@ -9,6 +9,7 @@ use super::{
     Address, Error, Position, WalkPlan,
     address::same_origin,
     auth::{header_name, secret_value},
+    paginate::Pager,
 };
 use crate::config::endpoint::{Method, Paginator, Step, Target};
 
@@ -31,6 +32,14 @@ pub(super) struct Template {
     headers: HeaderMap,
     json: Option<Value>,
     paginator: Paginator,
+}
+
+/// Method and URL of a walk's first request, which holds no key yet. Values of parameters are shown:
+/// they are what one looks for in a preview, and secrets do not belong there.
+pub(super) fn describe(base: &Url, plan: &WalkPlan) -> Result<String, Error> {
+    let first = Pager::new(&plan.endpoint, base, None)?.first();
+    let draft = Template::new(base, plan)?.draft(first.as_ref())?;
+    Ok(format!("{} {}", draft.method, draft.url))
 }
 
 impl Template {

@@ -187,6 +187,7 @@ impl Driver {
                 body: decoded.body,
                 records: decoded.records,
                 next,
+                total: self.pager.total(),
                 received_at: answer.received_at,
                 server_date: answer.date,
             };

@@ -91,6 +91,11 @@ struct Book {
 }
 
 impl Pager {
+    /// The API's last count of all items or pages.
+    pub(super) fn total(&self) -> Option<u64> {
+        self.book.total
+    }
+
     pub(super) fn new(
         endpoint: &Endpoint,
         base: &Url,
