@@ -47,7 +47,10 @@ use std::fmt;
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 
-use crate::fault::{Class, Fault};
+use crate::{
+    fault::{Class, Fault},
+    postgres,
+};
 
 pub use claim::{Claim, ClaimOne, claim_due, claim_one};
 pub use columns::{CatalogColumn, SchemaChange, columns, save_columns, schema_change};
@@ -78,9 +81,8 @@ pub enum Error {
     CursorMismatch,
     /// A run cannot end as queued, running or skipped.
     NotAnEnding(Status),
-    /// Postgres or the way to it. Neither `Display` nor `Debug` repeats what the server said, because
-    /// its messages hold values of rows.
-    Database(sqlx::Error),
+    /// Postgres or the way to it.
+    Database(postgres::Failure),
 }
 
 impl Error {
@@ -118,10 +120,7 @@ impl Error {
                 "please report this",
                 false,
             ),
-            Self::Database(error) => {
-                let (code, hint, retryable) = judge(error);
-                (Class::Destination, code, hint, retryable)
-            }
+            Self::Database(failure) => return failure.fault(),
         };
         Fault {
             class,
@@ -129,6 +128,21 @@ impl Error {
             message: self.to_string(),
             hint: hint.to_owned(),
             retryable,
+        }
+    }
+}
+
+impl Error {
+    /// Whether the same transaction may succeed when it is tried again.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Database(failure) => failure.transient,
+            Self::Lost
+            | Self::Held { .. }
+            | Self::UnknownResource
+            | Self::CursorMismatch
+            | Self::NotAnEnding(_) => false,
         }
     }
 }
@@ -145,9 +159,12 @@ impl fmt::Display for Error {
                 "path, parameters, cursor field or key were changed since the cursor was stored",
             ),
             Self::NotAnEnding(status) => write!(f, "a run cannot end as {status}"),
-            Self::Database(error) => {
-                let (code, _, _) = judge(error);
-                write!(f, "the bookkeeping tables could not be used ({code})")
+            Self::Database(failure) => {
+                write!(
+                    f,
+                    "the bookkeeping tables could not be used: {}",
+                    failure.message
+                )
             }
         }
     }
@@ -164,57 +181,7 @@ impl std::error::Error for Error {}
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
-        Self::Database(error)
-    }
-}
-
-/// Code, advice, and whether trying again may help.
-fn judge(error: &sqlx::Error) -> (String, &'static str, bool) {
-    let away = "see whether Postgres is up and reachable; rosterd tries again by itself";
-    match error {
-        sqlx::Error::Database(server) => {
-            let code = server.code().unwrap_or_default().into_owned();
-            let (hint, retryable) = match code.as_str() {
-                "42501" => ("grant rosterd's role its rights on schema rosterd", false),
-                "42P01" | "42703" | "3F000" => ("run `rosterd migrate`", false),
-                "25006" => ("the server is read-only; point the URL at the writer", true),
-                "53100" => ("the server's disk is full", true),
-                "53300" => (
-                    "the server is out of connections; lower database.max_connections",
-                    true,
-                ),
-                "40001" | "40P01" | "55P03" | "57014" => {
-                    ("nothing to do, the next try may succeed", true)
-                }
-                code if code.starts_with("08")
-                    || code.starts_with("53")
-                    || code.starts_with("57") =>
-                {
-                    (away, true)
-                }
-                _ => ("look the SQLSTATE up in the server's log", false),
-            };
-            (format!("SQLSTATE {code}"), hint, retryable)
-        }
-        sqlx::Error::Io(_) => ("connection".to_owned(), away, true),
-        sqlx::Error::Tls(_) => (
-            "tls".to_owned(),
-            "compare sslmode and certificates with the server's",
-            false,
-        ),
-        sqlx::Error::PoolTimedOut => (
-            "pool_timeout".to_owned(),
-            "see whether Postgres is up; if it is, raise database.max_connections",
-            true,
-        ),
-        sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
-            ("pool_closed".to_owned(), away, true)
-        }
-        _ => (
-            "driver".to_owned(),
-            "run `rosterd migrate`; if that does not help, please report this",
-            false,
-        ),
+        Self::Database(error.into())
     }
 }
 

@@ -290,6 +290,22 @@ pub struct Ending {
     pub watermark_at: Option<DateTime<Utc>>,
 }
 
+impl Ending {
+    /// An ending with nothing more to say than its status.
+    #[must_use]
+    pub fn of(status: Status) -> Self {
+        Self {
+            status,
+            fault: None,
+            reason: None,
+            counters: Counters::default(),
+            cursor_from: None,
+            cursor_to: None,
+            watermark_at: None,
+        }
+    }
+}
+
 /// Closes the run and its attempt and frees the lease, in one transaction.
 ///
 /// A run that was taken over meanwhile was closed by the taker; then this changes nothing and is no error.
