@@ -1,1 +1,93 @@
-//! load
+//! From encoded rows to committed ones: tables and columns made as needed, COPY, merge, replace.
+//!
+//! Everything here works on a connection that `sync` gave, mostly inside a transaction that `sync`
+//! begins and commits, so that rows, cursor, counters and lease are one. Values never travel as
+//! SQL text and are never parsed by the server: they go as binary COPY tuples made by `shape`.
+
+pub mod sql;
+
+pub mod table;
+
+pub mod write;
+
+pub mod replace;
+
+use crate::{
+    fault::{Class, Fault},
+    postgres,
+};
+
+/// What can go wrong between a row and its table.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// Postgres refused; the text is made of its SQLSTATE and of object names only.
+    #[error("{doing}: {}", failure.message)]
+    Database {
+        doing: &'static str,
+        failure: postgres::Failure,
+    },
+    /// The table has a column that rosterd would have made with another type.
+    #[error("column {column} of table {table} has type {found}, which rosterd does not write")]
+    ColumnType {
+        table: String,
+        column: String,
+        found: String,
+    },
+    /// A merge needs a primary key or unique index on exactly the configured key.
+    #[error("table {table} has no primary key or unique index on ({key})")]
+    NoUniqueKey { table: String, key: String },
+}
+
+impl Error {
+    /// Wraps an error of Postgres without anything that it says about values.
+    pub(crate) fn database(doing: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
+        move |error| Self::Database {
+            doing,
+            failure: error.into(),
+        }
+    }
+
+    /// Whether the same transaction may succeed when it is tried again.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Database { failure, .. } => failure.transient,
+            Self::ColumnType { .. } | Self::NoUniqueKey { .. } => false,
+        }
+    }
+
+    /// The SQLSTATE, when Postgres gave one.
+    fn sqlstate(&self) -> Option<&str> {
+        match self {
+            Self::Database { failure, .. } => failure.sqlstate.as_deref(),
+            Self::ColumnType { .. } | Self::NoUniqueKey { .. } => None,
+        }
+    }
+
+    /// Whether one row's content is at fault, so that the others can be saved by leaving it out.
+    fn blames_a_row(&self) -> bool {
+        self.sqlstate()
+            .is_some_and(|s| s.starts_with("22") || s.starts_with("23") || s == "54000")
+    }
+
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Database { failure, .. } => Fault { message: self.to_string(), ..failure.fault() },
+            Self::ColumnType { .. } => Fault {
+                class: Class::Schema,
+                code: "column_type".to_owned(),
+                message: self.to_string(),
+                hint: "Change the column to boolean, bigint, numeric, date, timestamptz, text or jsonb, or give the resource another table_name.".to_owned(),
+                retryable: false,
+            },
+            Self::NoUniqueKey { .. } => Fault {
+                class: Class::Schema,
+                code: "no_unique_key".to_owned(),
+                message: self.to_string(),
+                hint: "Add the primary key to the table, or let rosterd make the table: rename the present one.".to_owned(),
+                retryable: false,
+            },
+        }
+    }
+}

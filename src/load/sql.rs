@@ -1,0 +1,281 @@
+//! The only place where SQL text is made of names known at run time.
+//!
+//! Every name passes through [`Ident`], which quotes itself; every value goes as a bind or inside a
+//! COPY. Statements are wrapped in `AssertSqlSafe` here and nowhere else in `load`.
+
+use std::fmt;
+
+use sqlx::AssertSqlSafe;
+
+use crate::shape::{Column, Kind, SYSTEM_COLUMNS};
+
+/// A quoted SQL identifier.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Ident(String);
+
+impl Ident {
+    /// `name` must fit Postgres' 63 bytes: `shape::identifier` and the layout's names do.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        debug_assert!(name.len() <= 63, "Postgres would cut the name silently");
+        Self(name.replace('\0', "\u{fffd}"))
+    }
+
+    /// The name without quotes, to compare with the catalogue.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Ident {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.0.replace('"', "\"\""))
+    }
+}
+
+/// A table with its schema.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TableName {
+    pub schema: Ident,
+    pub table: Ident,
+}
+
+impl TableName {
+    #[must_use]
+    pub fn new(schema: &str, table: &str) -> Self {
+        Self {
+            schema: Ident::new(schema),
+            table: Ident::new(table),
+        }
+    }
+}
+
+impl fmt::Display for TableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.schema, self.table)
+    }
+}
+
+/// Marks text built in this module as made of quoted names and literals only.
+pub(super) fn safe(text: String) -> AssertSqlSafe<String> {
+    AssertSqlSafe(text)
+}
+
+/// Temporary table that takes a batch's rows before they are merged.
+const STAGE: &str = "pg_temp.rosterd_stage";
+
+/// `"a", "b", ...`, the layout's columns followed by rosterd's own.
+fn all_columns(columns: &[Column]) -> String {
+    let own = SYSTEM_COLUMNS.iter().map(|(name, _)| Ident::new(name));
+    join(columns.iter().map(|c| Ident::new(&c.name)).chain(own), ", ")
+}
+
+fn join<T: fmt::Display>(items: impl Iterator<Item = T>, separator: &str) -> String {
+    items
+        .map(|item| item.to_string())
+        .collect::<Vec<_>>()
+        .join(separator)
+}
+
+fn prefixed(prefix: &str, names: impl Iterator<Item = Ident>) -> String {
+    join(names.map(|name| format!("{prefix}.{name}")), ", ")
+}
+
+/// `"a" bigint, ...` with rosterd's own columns at the end.
+fn definitions(columns: &[Column]) -> Vec<String> {
+    let own = SYSTEM_COLUMNS
+        .iter()
+        .map(|(name, kind)| format!("{} {kind}", Ident::new(name)));
+    columns
+        .iter()
+        .map(|c| format!("{} {}", Ident::new(&c.name), c.kind.sql()))
+        .chain(own)
+        .collect()
+}
+
+pub(super) fn create_schema(schema: &Ident) -> String {
+    format!("create schema if not exists {schema}")
+}
+
+/// A table with the layout's columns, rosterd's own, and a primary key on `key` when there is one.
+pub(super) fn create_table(table: &TableName, columns: &[Column], key: &[Ident]) -> String {
+    format!("create table {table} ({})", with_key(columns, key))
+}
+
+/// The table that takes a `replace` walk until it is proven. Unlogged: after a crash the walk starts anew.
+pub(super) fn create_walk_table(table: &TableName, columns: &[Column], key: &[Ident]) -> String {
+    format!("create unlogged table {table} ({})", with_key(columns, key))
+}
+
+fn with_key(columns: &[Column], key: &[Ident]) -> String {
+    let mut parts = definitions(columns);
+    if !key.is_empty() {
+        parts.push(format!("primary key ({})", join(key.iter(), ", ")));
+    }
+    parts.join(", ")
+}
+
+pub(super) fn drop_table(table: &TableName) -> String {
+    format!("drop table if exists {table}")
+}
+
+pub(super) fn comment_on_table(table: &TableName, source: &str, resource: &str) -> String {
+    let text =
+        format!("Kept by rosterd: resource {resource} of source {source}.").replace('\'', "''");
+    format!("comment on table {table} is '{text}'")
+}
+
+pub(super) fn add_column(table: &TableName, column: &str, sql_type: &str) -> String {
+    format!(
+        "alter table {table} add column {} {sql_type}",
+        Ident::new(column)
+    )
+}
+
+/// Widens a column in place; the `using` says each value as the shape stage would have written it.
+pub(super) fn widen_column(table: &TableName, column: &str, from: Kind, to: Kind) -> String {
+    let name = Ident::new(column);
+    let using = match (from, to) {
+        (Kind::Date, Kind::Timestamptz) => format!("{name}::timestamp at time zone 'UTC'"),
+        (Kind::Timestamptz, Kind::Text) => {
+            format!("to_char({name} at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')")
+        }
+        (Kind::Timestamptz, Kind::Jsonb) => {
+            format!(
+                "to_jsonb(to_char({name} at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'))"
+            )
+        }
+        (_, Kind::Jsonb) => format!("to_jsonb({name})"),
+        (_, other) => format!("{name}::{}", other.sql()),
+    };
+    format!(
+        "alter table {table} alter column {name} type {} using {using}",
+        to.sql()
+    )
+}
+
+pub(super) fn create_stage(columns: &[Column]) -> String {
+    format!(
+        "create temp table rosterd_stage ({}) on commit drop",
+        definitions(columns).join(", ")
+    )
+}
+
+pub(super) fn drop_stage() -> &'static str {
+    "drop table pg_temp.rosterd_stage"
+}
+
+pub(super) fn copy_into(table: &TableName, columns: &[Column]) -> String {
+    format!(
+        "copy {table} ({}) from stdin with (format binary)",
+        all_columns(columns)
+    )
+}
+
+pub(super) fn copy_into_stage(columns: &[Column]) -> String {
+    format!(
+        "copy {STAGE} ({}) from stdin with (format binary)",
+        all_columns(columns)
+    )
+}
+
+fn on_key(key: &[Ident]) -> String {
+    join(key.iter().map(|k| format!("t.{k} = s.{k}")), " and ")
+}
+
+/// Writes the staged rows that differ from the table's. Equal rows get no new version.
+pub(super) fn update_changed(table: &TableName, columns: &[Column], key: &[Ident]) -> String {
+    let names: Vec<Ident> = columns.iter().map(|c| Ident::new(&c.name)).collect();
+    let own = SYSTEM_COLUMNS.iter().map(|(name, _)| Ident::new(name));
+    let set = join(
+        names
+            .iter()
+            .filter(|n| !key.contains(n))
+            .cloned()
+            .chain(own)
+            .map(|n| format!("{n} = s.{n}")),
+        ", ",
+    );
+    let compared: Vec<Ident> = names.into_iter().filter(|n| !key.contains(n)).collect();
+    let differs = if compared.is_empty() {
+        "false".to_owned()
+    } else {
+        format!(
+            "({}) is distinct from ({})",
+            prefixed("t", compared.iter().cloned()),
+            prefixed("s", compared.iter().cloned())
+        )
+    };
+    format!(
+        "update {table} as t set {set} from {STAGE} as s where {} and {differs}",
+        on_key(key)
+    )
+}
+
+/// Adds the staged rows whose key the table does not have.
+pub(super) fn insert_missing(table: &TableName, columns: &[Column], key: &[Ident]) -> String {
+    let columns = all_columns(columns);
+    format!(
+        "insert into {table} ({columns}) select {columns} from {STAGE} as s \
+         where not exists (select 1 from {table} as t where {}) \
+         on conflict ({}) do nothing",
+        on_key(key),
+        join(key.iter(), ", ")
+    )
+}
+
+/// For each probed key: its ordinal, and whether the table has no such key (`true`) or another hash (`false`).
+/// Keys whose row stands unchanged are left out.
+pub(super) fn probe(table: &TableName, key: &[(Ident, Kind)]) -> String {
+    let arrays = join((1..=key.len() + 1).map(|n| format!("${n}")), ", ");
+    let names = join((1..=key.len()).map(|n| format!("k{n}")), ", ");
+    let on = join(
+        key.iter()
+            .enumerate()
+            .map(|(n, (name, _))| format!("t.{name} = p.k{}", n + 1)),
+        " and ",
+    );
+    let first = key
+        .first()
+        .map_or_else(String::new, |(name, _)| format!("t.{name}"));
+    format!(
+        "select p.n, {first} is null from unnest({arrays}) with ordinality as p({names}, h, n) \
+         left join {table} as t on {on} where {first} is null or t._row_hash is distinct from p.h"
+    )
+}
+
+/// Makes `table` equal to `walk` as a bag of rows, told apart by their hash, touching only what differs.
+pub(super) fn delete_absent(table: &TableName, walk: &TableName) -> String {
+    format!(
+        "delete from {table} where ctid = any (array( \
+           select t.ctid from (select ctid, _row_hash, row_number() over (partition by _row_hash) as n from {table}) as t \
+           where not exists (select 1 from \
+             (select _row_hash, row_number() over (partition by _row_hash) as n from {walk}) as s \
+             where s._row_hash = t._row_hash and s.n = t.n)))"
+    )
+}
+
+/// The second half of [`delete_absent`].
+pub(super) fn insert_absent(table: &TableName, walk: &TableName, columns: &[Column]) -> String {
+    let columns = all_columns(columns);
+    format!(
+        "insert into {table} ({columns}) select {columns} from \
+         (select *, row_number() over (partition by _row_hash) as rosterd_n from {walk}) as s \
+         where not exists (select 1 from \
+           (select _row_hash, row_number() over (partition by _row_hash) as n from {table}) as t \
+           where t._row_hash = s._row_hash and t.n = s.rosterd_n)"
+    )
+}
+
+pub(super) fn delete_all(table: &TableName) -> String {
+    format!("delete from {table}")
+}
+
+pub(super) fn count(table: &TableName) -> String {
+    format!("select count(*) from {table}")
+}
+
+pub(super) fn has_rows(table: &TableName) -> String {
+    format!("select exists (select 1 from {table})")
+}

@@ -1,0 +1,303 @@
+//! The data table as it is, and the DDL that makes it fit a layout.
+
+use sqlx::{PgConnection, Row};
+
+use super::{
+    Error,
+    sql::{self, Ident, TableName},
+};
+use crate::shape::{Column, Kind, Layout, SYSTEM_COLUMNS};
+
+/// A table found in the database.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// Name and type, without dropped columns, in the table's order.
+    pub columns: Vec<(String, String)>,
+    pub has_rows: bool,
+    /// Column sets that are unique by a plain, complete index.
+    unique: Vec<Vec<String>>,
+}
+
+/// One change of a table, as recorded in `rosterd.schema_changes`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// `create_table`, `add_column` or `widen_column`.
+    pub change: &'static str,
+    pub column: Option<String>,
+    pub old_type: Option<String>,
+    pub new_type: Option<String>,
+    pub ddl: String,
+}
+
+/// Reads the table's columns and keys from the catalogue. `None`: there is no such table.
+///
+/// # Errors
+///
+/// Whatever Postgres says.
+pub async fn inspect(
+    connection: &mut PgConnection,
+    table: &TableName,
+) -> Result<Option<Found>, Error> {
+    let rows = sqlx::query(
+        "select a.attname, format_type(a.atttypid, null) from pg_attribute a \
+         join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace \
+         where n.nspname = $1 and c.relname = $2 and c.relkind in ('r', 'p') \
+           and a.attnum > 0 and not a.attisdropped order by a.attnum",
+    )
+    .bind(table.schema.name())
+    .bind(table.table.name())
+    .fetch_all(&mut *connection)
+    .await
+    .map_err(Error::database("reading the table's columns"))?;
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let columns = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let unique = sqlx::query_scalar::<_, Vec<String>>(
+        "select array_agg(a.attname::text order by a.attname) from pg_index i \
+         join pg_class c on c.oid = i.indrelid join pg_namespace n on n.oid = c.relnamespace \
+         join pg_attribute a on a.attrelid = c.oid and a.attnum = any (i.indkey) \
+         where n.nspname = $1 and c.relname = $2 and i.indisunique and i.indisvalid and i.indpred is null \
+           and i.indexprs is null group by i.indexrelid",
+    )
+    .bind(table.schema.name())
+    .bind(table.table.name())
+    .fetch_all(&mut *connection)
+    .await
+    .map_err(Error::database("reading the table's indexes"))?;
+    let has_rows = sqlx::query_scalar(sql::safe(sql::has_rows(table)))
+        .persistent(false)
+        .fetch_one(connection)
+        .await
+        .map_err(Error::database("looking whether the table has rows"))?;
+    Ok(Some(Found {
+        columns,
+        has_rows,
+        unique,
+    }))
+}
+
+impl Found {
+    /// The columns that rosterd fills, with the paths the catalogue knows; a column it does not know
+    /// is taken for a top-level field of the same name.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ColumnType`] for a column that rosterd is to fill and cannot.
+    pub fn known(
+        &self,
+        table: &TableName,
+        paths: &[(String, Vec<String>)],
+    ) -> Result<Vec<Column>, Error> {
+        let mut known = Vec::with_capacity(self.columns.len());
+        for (name, sql_type) in &self.columns {
+            if name == "_deleted_at" || SYSTEM_COLUMNS.iter().any(|(own, _)| own == name) {
+                continue;
+            }
+            let path = paths
+                .iter()
+                .find(|(column, _)| column == name)
+                .map(|(_, path)| path.clone());
+            match (Kind::from_sql(sql_type), path) {
+                (Some(kind), path) => {
+                    known.push(Column {
+                        name: name.clone(),
+                        path: path.unwrap_or_else(|| vec![name.clone()]),
+                        kind,
+                    });
+                }
+                (None, _) => {
+                    return Err(Error::ColumnType {
+                        table: table.to_string(),
+                        column: name.clone(),
+                        found: sql_type.clone(),
+                    });
+                }
+            }
+        }
+        Ok(known)
+    }
+
+    /// Checks that a merge on `key` has an index to stand on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoUniqueKey`].
+    pub fn require_unique(&self, table: &TableName, key: &[String]) -> Result<(), Error> {
+        let mut wanted = key.to_vec();
+        wanted.sort();
+        let unique = self.unique.iter().any(|columns| {
+            let mut columns = columns.clone();
+            columns.sort();
+            columns == wanted
+        });
+        if unique {
+            Ok(())
+        } else {
+            Err(Error::NoUniqueKey {
+                table: table.to_string(),
+                key: key.join(", "),
+            })
+        }
+    }
+
+    fn missing_own(&self) -> impl Iterator<Item = &'static (&'static str, &'static str)> {
+        SYSTEM_COLUMNS
+            .iter()
+            .filter(|(own, _)| !self.columns.iter().any(|(name, _)| name == own))
+    }
+}
+
+/// What must happen to a table with columns `known` so that rows of `layout` fit.
+#[must_use]
+pub fn changes(table: &TableName, known: &[Column], layout: &Layout) -> Vec<Change> {
+    let mut changes = Vec::new();
+    for column in &layout.columns {
+        match known.iter().find(|k| k.name == column.name) {
+            None => changes.push(Change {
+                change: "add_column",
+                column: Some(column.name.clone()),
+                old_type: None,
+                new_type: Some(column.kind.sql().to_owned()),
+                ddl: sql::add_column(table, &column.name, column.kind.sql()),
+            }),
+            Some(k) if k.kind != column.kind => changes.push(Change {
+                change: "widen_column",
+                column: Some(column.name.clone()),
+                old_type: Some(k.kind.sql().to_owned()),
+                new_type: Some(column.kind.sql().to_owned()),
+                ddl: sql::widen_column(table, &column.name, k.kind, column.kind),
+            }),
+            Some(_) => {}
+        }
+    }
+    changes
+}
+
+/// What makes a table that somebody else created carry rosterd's own columns.
+#[must_use]
+pub fn adopt(table: &TableName, found: &Found) -> Vec<Change> {
+    found
+        .missing_own()
+        .map(|(name, kind)| Change {
+            change: "add_column",
+            column: Some((*name).to_owned()),
+            old_type: None,
+            new_type: Some((*kind).to_owned()),
+            ddl: sql::add_column(table, name, kind),
+        })
+        .collect()
+}
+
+/// What makes the table, when there is none.
+#[must_use]
+pub fn creation(table: &TableName, layout: &Layout, keyed: bool) -> Change {
+    let key = if keyed {
+        key_idents(layout)
+    } else {
+        Vec::new()
+    };
+    Change {
+        change: "create_table",
+        column: None,
+        old_type: None,
+        new_type: None,
+        ddl: sql::create_table(table, &layout.columns, &key),
+    }
+}
+
+/// Names of the key columns, in the key's order.
+#[must_use]
+pub fn key_columns(layout: &Layout) -> Vec<String> {
+    layout
+        .key
+        .iter()
+        .filter_map(|at| layout.columns.get(*at))
+        .map(|column| column.name.clone())
+        .collect()
+}
+
+pub(super) fn key_idents(layout: &Layout) -> Vec<Ident> {
+    key_columns(layout)
+        .iter()
+        .map(|name| Ident::new(name))
+        .collect()
+}
+
+/// Runs the changes inside the caller's transaction, waiting at most `lock_timeout` for each lock.
+///
+/// # Errors
+///
+/// Whatever Postgres says; 55P03 when the lock was not had in time.
+pub async fn apply(connection: &mut PgConnection, changes: &[Change]) -> Result<(), Error> {
+    for change in changes {
+        let statement = sql::safe(change.ddl.clone());
+        sqlx::raw_sql(statement)
+            .execute(&mut *connection)
+            .await
+            .map_err(Error::database("changing the table"))?;
+    }
+    Ok(())
+}
+
+/// Bounds how long the transaction's DDL waits for locks, so that it never stands in front of readers for long.
+///
+/// # Errors
+///
+/// Whatever Postgres says.
+pub async fn bound_locks(
+    connection: &mut PgConnection,
+    wait: std::time::Duration,
+) -> Result<(), Error> {
+    sqlx::query("select set_config('lock_timeout', $1, true)")
+        .bind(format!("{}ms", wait.as_millis()))
+        .execute(connection)
+        .await
+        .map_err(Error::database("setting the lock time-out"))?;
+    Ok(())
+}
+
+/// Makes the schema when it is missing. Needs no right on the database when it is there.
+///
+/// # Errors
+///
+/// Whatever Postgres says; 42501 when the role may not create schemas.
+pub async fn ensure_schema(connection: &mut PgConnection, table: &TableName) -> Result<(), Error> {
+    let exists: bool =
+        sqlx::query_scalar("select exists (select 1 from pg_namespace where nspname = $1)")
+            .bind(table.schema.name())
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(Error::database("looking for the schema"))?;
+    if !exists {
+        // Two resources of one source start together, and "if not exists" does not wait for the other.
+        sqlx::query("select pg_advisory_xact_lock(hashtextextended('rosterd schema ' || $1, 0))")
+            .bind(table.schema.name())
+            .execute(&mut *connection)
+            .await
+            .map_err(Error::database("waiting to create the schema"))?;
+        sqlx::raw_sql(sql::safe(sql::create_schema(&table.schema)))
+            .execute(connection)
+            .await
+            .map_err(Error::database("creating the schema"))?;
+    }
+    Ok(())
+}
+
+/// Says on the table itself who keeps it.
+///
+/// # Errors
+///
+/// Whatever Postgres says.
+pub async fn comment(
+    connection: &mut PgConnection,
+    table: &TableName,
+    source: &str,
+    resource: &str,
+) -> Result<(), Error> {
+    sqlx::raw_sql(sql::safe(sql::comment_on_table(table, source, resource)))
+        .execute(connection)
+        .await
+        .map_err(Error::database("commenting the table"))?;
+    Ok(())
+}

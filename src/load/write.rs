@@ -1,0 +1,394 @@
+//! One batch into its table: straight COPY for rows that are new, staging and a merge for the rest.
+//!
+//! Which way a row goes is a guess made before the transaction (see [`probe`]): when the table turns
+//! out to have a "new" key after all, the COPY is rolled back to its savepoint and the same rows
+//! take the merge. Only what differs is written; equal rows get no new version.
+
+use std::{ops::Range, sync::Arc};
+
+use sqlx::{
+    PgConnection, Postgres, Row,
+    encode::IsNull,
+    error::BoxDynError,
+    postgres::{PgArgumentBuffer, PgTypeInfo, types::Oid},
+};
+
+use super::{
+    Error,
+    sql::{self, Ident, TableName},
+    table,
+};
+use crate::shape::{BYTEA_ARRAY_OID, Kind, Layout, Probe};
+
+/// How rows are expected to meet the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// No row with the same key is there.
+    Insert,
+    /// A row with the same key may be there.
+    Merge,
+}
+
+/// Rows of one layout, encoded as binary COPY tuples.
+#[derive(Debug, Clone)]
+pub struct Segment {
+    pub layout: Arc<Layout>,
+    /// Whether the table has the layout's key; not so where rows are only appended.
+    pub keyed: bool,
+    pub way: Way,
+    pub data: Vec<u8>,
+    /// One range of `data` per row.
+    pub tuples: Vec<Range<u32>>,
+}
+
+/// What a batch did to its table.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Written {
+    pub inserted: u64,
+    pub updated: u64,
+    /// Staged rows that were equal to the table's after all.
+    pub unchanged: u64,
+    pub refused: Vec<Refused>,
+}
+
+/// A row that the table itself refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The row's key as text, fields joined by `,`.
+    pub key: Option<String>,
+    pub sqlstate: String,
+}
+
+/// What a probed row is to the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    New,
+    Changed,
+    Unchanged,
+}
+
+/// Asks the table, by key and hash, which of a page's rows it does not have as they are.
+///
+/// Returns one standing per probed row.
+///
+/// # Errors
+///
+/// Whatever Postgres says.
+pub async fn probe(
+    connection: &mut PgConnection,
+    table: &TableName,
+    key: &[(String, Kind)],
+    probe: &Probe,
+    rows: usize,
+) -> Result<Vec<Standing>, Error> {
+    let key: Vec<(Ident, Kind)> = key
+        .iter()
+        .map(|(name, kind)| (Ident::new(name), *kind))
+        .collect();
+    let statement = sql::safe(sql::probe(table, &key));
+    let mut query = sqlx::query(statement).persistent(false);
+    for array in &probe.key_arrays {
+        query = query.bind(BinaryArray {
+            array_oid: array.element.array_oid(),
+            bytes: &array.bytes,
+        });
+    }
+    query = query.bind(BinaryArray {
+        array_oid: BYTEA_ARRAY_OID,
+        bytes: &probe.hashes.bytes,
+    });
+    let found = query
+        .fetch_all(connection)
+        .await
+        .map_err(Error::database("looking for unchanged rows"))?;
+    let mut standings = vec![Standing::Unchanged; rows];
+    for row in found {
+        let at = usize::try_from(row.get::<i64, _>(0) - 1).unwrap_or(usize::MAX);
+        if let Some(standing) = standings.get_mut(at) {
+            *standing = if row.get(1) {
+                Standing::New
+            } else {
+                Standing::Changed
+            };
+        }
+    }
+    Ok(standings)
+}
+
+/// An array that `shape` has already put into Postgres' wire format.
+struct BinaryArray<'a> {
+    array_oid: u32,
+    bytes: &'a [u8],
+}
+
+impl sqlx::Type<Postgres> for BinaryArray<'_> {
+    fn type_info() -> PgTypeInfo {
+        // Only asked where there is no value; `produces` says the true type.
+        PgTypeInfo::with_oid(Oid(BYTEA_ARRAY_OID))
+    }
+}
+
+impl sqlx::Encode<'_, Postgres> for BinaryArray<'_> {
+    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        buffer.extend_from_slice(self.bytes);
+        Ok(IsNull::No)
+    }
+
+    fn produces(&self) -> Option<PgTypeInfo> {
+        Some(PgTypeInfo::with_oid(Oid(self.array_oid)))
+    }
+
+    fn size_hint(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+/// Writes a batch inside the caller's transaction.
+///
+/// No key may stand twice in `segments`. Rows that the table refuses for their content are left
+/// out one by one and returned.
+///
+/// # Errors
+///
+/// Whatever Postgres says that is no single row's fault; the transaction must be rolled back then.
+pub async fn write(
+    connection: &mut PgConnection,
+    table: &TableName,
+    segments: &[Segment],
+) -> Result<Written, Error> {
+    let mut written = Written::default();
+    let mut rest: Vec<&Segment> = segments.iter().filter(|s| !s.tuples.is_empty()).collect();
+    while let Some(first) = rest.first().copied() {
+        let (group, others): (Vec<_>, Vec<_>) = rest
+            .into_iter()
+            .partition(|s| s.layout.revision == first.layout.revision && s.way == first.way);
+        rest = others;
+        let rows: Vec<Rows<'_>> = group
+            .iter()
+            .map(|s| Rows {
+                segment: s,
+                tuples: &s.tuples,
+            })
+            .collect();
+        write_rows(connection, table, first, rows, &mut written).await?;
+    }
+    Ok(written)
+}
+
+/// A run of rows of one segment.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    segment: &'a Segment,
+    tuples: &'a [Range<u32>],
+}
+
+impl<'a> Rows<'a> {
+    /// The tuples' bytes; tuples of one segment stand next to each other.
+    fn bytes(&self) -> &'a [u8] {
+        let start = self.tuples.first().map_or(0, |range| range.start) as usize;
+        let end = self.tuples.last().map_or(0, |range| range.end) as usize;
+        self.segment.data.get(start..end).unwrap_or_default()
+    }
+}
+
+/// Writes rows of one layout, halving them around any row that the table refuses.
+async fn write_rows<'a>(
+    connection: &mut PgConnection,
+    table: &TableName,
+    like: &'a Segment,
+    rows: Vec<Rows<'a>>,
+    written: &mut Written,
+) -> Result<(), Error> {
+    let mut work = vec![(rows, like.way)];
+    while let Some((rows, way)) = work.pop() {
+        savepoint(connection, "savepoint rosterd_rows").await?;
+        let result = match way {
+            Way::Insert => insert(connection, table, like, &rows).await,
+            Way::Merge => merge(connection, table, like, &rows).await,
+        };
+        match result {
+            Ok(part) => {
+                savepoint(connection, "release savepoint rosterd_rows").await?;
+                written.inserted += part.inserted;
+                written.updated += part.updated;
+                written.unchanged += part.unchanged;
+            }
+            Err(error) if error.blames_a_row() => {
+                savepoint(connection, "rollback to savepoint rosterd_rows").await?;
+                savepoint(connection, "release savepoint rosterd_rows").await?;
+                if way == Way::Insert && like.keyed && error.sqlstate() == Some("23505") {
+                    work.push((rows, Way::Merge));
+                } else if let Some((left, right)) = halve(&rows) {
+                    work.push((right, way));
+                    work.push((left, way));
+                } else {
+                    let key = rows.first().and_then(|rows| key_text(like, rows.bytes()));
+                    written.refused.push(Refused {
+                        key,
+                        sqlstate: error.sqlstate().unwrap_or_default().to_owned(),
+                    });
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+async fn savepoint(connection: &mut PgConnection, statement: &'static str) -> Result<(), Error> {
+    sqlx::raw_sql(statement)
+        .execute(connection)
+        .await
+        .map_err(Error::database("setting a savepoint"))?;
+    Ok(())
+}
+
+/// Splits the rows in two halves; `None` when there is one row only.
+fn halve<'a>(rows: &[Rows<'a>]) -> Option<(Vec<Rows<'a>>, Vec<Rows<'a>>)> {
+    let total: usize = rows.iter().map(|r| r.tuples.len()).sum();
+    let mut left_over = (total / 2 > 0).then_some(total / 2)?;
+    let (mut left, mut right) = (Vec::new(), Vec::new());
+    for run in rows {
+        let (a, b) = run.tuples.split_at(left_over.min(run.tuples.len()));
+        left_over -= a.len();
+        if !a.is_empty() {
+            left.push(Rows {
+                segment: run.segment,
+                tuples: a,
+            });
+        }
+        if !b.is_empty() {
+            right.push(Rows {
+                segment: run.segment,
+                tuples: b,
+            });
+        }
+    }
+    Some((left, right))
+}
+
+async fn insert(
+    connection: &mut PgConnection,
+    table: &TableName,
+    like: &Segment,
+    rows: &[Rows<'_>],
+) -> Result<Written, Error> {
+    let inserted = copy(
+        connection,
+        &sql::copy_into(table, &like.layout.columns),
+        rows,
+    )
+    .await?;
+    Ok(Written {
+        inserted,
+        ..Written::default()
+    })
+}
+
+async fn merge(
+    connection: &mut PgConnection,
+    table: &TableName,
+    like: &Segment,
+    rows: &[Rows<'_>],
+) -> Result<Written, Error> {
+    let key = table::key_idents(&like.layout);
+    sqlx::raw_sql(sql::safe(sql::create_stage(&like.layout.columns)))
+        .execute(&mut *connection)
+        .await
+        .map_err(Error::database("creating the staging table"))?;
+    let staged = copy(
+        connection,
+        &sql::copy_into_stage(&like.layout.columns),
+        rows,
+    )
+    .await?;
+    let updated = sqlx::query(sql::safe(sql::update_changed(
+        table,
+        &like.layout.columns,
+        &key,
+    )))
+    .persistent(false)
+    .execute(&mut *connection)
+    .await
+    .map_err(Error::database("updating rows"))?
+    .rows_affected();
+    let inserted = sqlx::query(sql::safe(sql::insert_missing(
+        table,
+        &like.layout.columns,
+        &key,
+    )))
+    .persistent(false)
+    .execute(&mut *connection)
+    .await
+    .map_err(Error::database("inserting rows"))?
+    .rows_affected();
+    sqlx::raw_sql(sql::drop_stage())
+        .execute(connection)
+        .await
+        .map_err(Error::database("dropping the staging table"))?;
+    Ok(Written {
+        inserted,
+        updated,
+        unchanged: staged.saturating_sub(updated + inserted),
+        refused: Vec::new(),
+    })
+}
+
+/// Signature, flags and length of the header extension of Postgres' binary COPY.
+const COPY_HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+/// A field count of -1 ends the data.
+const COPY_TRAILER: &[u8] = &[0xff, 0xff];
+
+/// Streams the rows' tuples into the statement; returns how many rows Postgres took.
+async fn copy(
+    connection: &mut PgConnection,
+    statement: &str,
+    rows: &[Rows<'_>],
+) -> Result<u64, Error> {
+    let failed = || Error::database("copying rows");
+    let mut sink = connection.copy_in_raw(statement).await.map_err(failed())?;
+    sink.send(COPY_HEADER).await.map_err(failed())?;
+    for run in rows {
+        sink.send(run.bytes()).await.map_err(failed())?;
+    }
+    sink.send(COPY_TRAILER).await.map_err(failed())?;
+    sink.finish().await.map_err(failed())
+}
+
+/// The key of an encoded tuple as text, for a reject. `None` for kinds that have no short text.
+fn key_text(like: &Segment, tuple: &[u8]) -> Option<String> {
+    let fields = fields(tuple)?;
+    let mut parts = Vec::with_capacity(like.layout.key.len());
+    for at in &like.layout.key {
+        let bytes = (*fields.get(*at)?)?;
+        parts.push(match like.layout.columns.get(*at)?.kind {
+            Kind::BigInt => i64::from_be_bytes(bytes.try_into().ok()?).to_string(),
+            Kind::Text => String::from_utf8(bytes.to_vec()).ok()?,
+            Kind::Boolean | Kind::Numeric | Kind::Date | Kind::Timestamptz | Kind::Jsonb => {
+                return None;
+            }
+        });
+    }
+    (!parts.is_empty()).then(|| parts.join(","))
+}
+
+/// Splits one binary tuple into its fields; `None` inside stands for SQL null.
+fn fields(tuple: &[u8]) -> Option<Vec<Option<&[u8]>>> {
+    let (count, mut rest) = tuple.split_first_chunk::<2>()?;
+    let count = usize::try_from(i16::from_be_bytes(*count)).ok()?;
+    let mut fields = Vec::with_capacity(count);
+    for _ in 0..count {
+        let (length, after) = rest.split_first_chunk::<4>()?;
+        match usize::try_from(i32::from_be_bytes(*length)) {
+            Ok(length) => {
+                fields.push(Some(after.get(..length)?));
+                rest = after.get(length..)?;
+            }
+            Err(_) => {
+                fields.push(None);
+                rest = after;
+            }
+        }
+    }
+    Some(fields)
+}
