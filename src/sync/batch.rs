@@ -1,0 +1,82 @@
+//! The rows in hand between two commits.
+
+use std::{collections::HashSet, sync::Arc};
+
+use tokio::time::Instant;
+
+use super::plan::Checkpoint;
+use crate::{
+    config::source,
+    load::write::{Segment, Way},
+    record::{Counters, NewReject},
+    shape::{Encoded, Layout},
+};
+
+/// What one transaction will commit.
+#[derive(Debug, Default)]
+pub struct Batch {
+    pub segments: Vec<Segment>,
+    /// Keys of the rows in `segments`; no key may stand twice in one batch.
+    pub keys: HashSet<u128>,
+    pub rejects: Vec<NewReject>,
+    pub counters: Counters,
+    /// Where to resume after this batch. `None`: the walk cannot be resumed after it.
+    pub checkpoint: Option<Checkpoint>,
+    rows: usize,
+    bytes: usize,
+    opened: Option<Instant>,
+}
+
+impl Batch {
+    /// Whether there is anything to commit.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.opened.is_none()
+    }
+
+    /// Notes a page, so that also pages without changes are committed with their checkpoint in time.
+    pub fn note_page(&mut self, records: usize) {
+        self.rows += records;
+        self.opened.get_or_insert_with(Instant::now);
+    }
+
+    /// Takes the rows of one page that go one way.
+    pub fn push(&mut self, encoded: Encoded, layout: &Arc<Layout>, keyed: bool, way: Way) {
+        self.bytes += encoded.data.len();
+        self.opened.get_or_insert_with(Instant::now);
+        self.segments.push(Segment {
+            layout: Arc::clone(layout),
+            keyed,
+            way,
+            data: encoded.data,
+            tuples: encoded.tuples,
+        });
+    }
+
+    /// Revision of the rows' layout. All rows of a batch share one.
+    #[must_use]
+    pub fn revision(&self) -> Option<u32> {
+        self.segments.last().map(|segment| segment.layout.revision)
+    }
+
+    #[must_use]
+    pub fn layout(&self) -> Option<&Arc<Layout>> {
+        self.segments.last().map(|segment| &segment.layout)
+    }
+
+    /// When the batch must be committed even if nothing more comes.
+    #[must_use]
+    pub fn deadline(&self, bounds: &source::Batch) -> Option<Instant> {
+        self.opened.map(|opened| opened + bounds.wait)
+    }
+
+    /// Whether one of the bounds is met.
+    #[must_use]
+    pub fn is_full(&self, bounds: &source::Batch) -> bool {
+        self.rows >= bounds.rows
+            || self.bytes >= bounds.bytes
+            || self
+                .deadline(bounds)
+                .is_some_and(|deadline| deadline <= Instant::now())
+    }
+}

@@ -1,0 +1,527 @@
+//! One batch, one transaction: DDL first and apart, then rows, rejects, counters, checkpoint,
+//! cursor and, last, the fence.
+//!
+//! A commit runs as a task of its own and is never dropped half-way; when Postgres goes away it is
+//! tried again from memory. Because an answer to COMMIT can get lost, each new try first looks
+//! whether the last one came through after all.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use sqlx::{Acquire, PgConnection};
+use tokio::{sync::Mutex, time::Instant};
+use tracing::warn;
+
+use super::{Context, Error, Gauge, batch::Batch, plan::Checkpoint};
+use crate::{
+    config::source::WriteDisposition,
+    failpoint,
+    fault::{Class, Fault},
+    load::{
+        replace,
+        sql::TableName,
+        table::{self, Change},
+        write::{self, Written},
+    },
+    record::{self, CatalogColumn, Claim, Counters, Cursor, Ending, NewReject, Status},
+    shape::{Column, CursorValue, Layout},
+};
+
+/// Generations tell full walks apart where rows that were not seen are deleted.
+const FIRST_GENERATION: i64 = 1;
+
+/// The cursor's partition of a resource that has only one.
+pub(super) const WHOLE: &str = "";
+
+/// The resource's table and bookkeeping, as one run sees them.
+pub(super) struct Store {
+    pub(super) context: Context,
+    pub(super) claim: Arc<Claim>,
+    pub(super) gauge: Arc<Gauge>,
+    pub(super) table: TableName,
+    /// Whether the table has a primary key that rows are merged by.
+    pub(super) keyed: bool,
+    /// The table of a `replace` walk.
+    walk: Option<TableName>,
+    tables: Mutex<Tables>,
+    /// Version of the cursor's row, as of our last commit.
+    version: AtomicI64,
+}
+
+/// The columns that the tables have now; `None` where there is no table yet.
+struct Tables {
+    target: Option<Vec<Column>>,
+    /// Changes that a table made by somebody else needs before its first batch.
+    adopt: Vec<Change>,
+    walk: Option<Layout>,
+}
+
+/// The state of the table and of the cursor when a run begins.
+pub(super) struct Opened {
+    pub(super) store: Arc<Store>,
+    pub(super) columns: Vec<Column>,
+    pub(super) has_rows: bool,
+    pub(super) cursor: Option<Cursor>,
+}
+
+/// How a proven walk ends its run, in the transaction of its last batch.
+pub(super) struct Conclusion {
+    /// Moves the cursor, where there is one.
+    pub(super) cursor: Option<CursorValue>,
+    pub(super) cursor_from: Option<String>,
+    pub(super) watermark_at: Option<chrono::DateTime<chrono::Utc>>,
+}
+
+/// What a commit did.
+pub(super) struct Committed {
+    /// Rows that were taken for new and met their key in the table.
+    pub(super) met_known_keys: bool,
+    /// Present when the run was closed in the same transaction.
+    pub(super) ending: Option<Ending>,
+    /// What the transaction counted beyond the batch's own counters.
+    written: Counters,
+}
+
+/// Reads what is there: the table's columns, the catalogue of paths, the cursor.
+pub(super) async fn open(
+    context: &Context,
+    claim: &Arc<Claim>,
+    gauge: &Arc<Gauge>,
+) -> Result<Opened, Error> {
+    let resource = &context.resource;
+    let name = TableName::new(
+        &crate::shape::identifier(&resource.schema),
+        &crate::shape::identifier(&resource.table),
+    );
+    let keyed =
+        !resource.primary_key.is_empty() && resource.write_disposition != WriteDisposition::Append;
+
+    let mut connection = context.pool.acquire().await.map_err(connecting)?;
+    let cursor = record::cursor(&mut connection, claim.resource_id, WHOLE).await?;
+    let found = table::inspect(&mut connection, &name).await?;
+    let catalogue = record::columns(&mut connection, name.schema.name(), name.table.name()).await?;
+    let paths: Vec<(String, Vec<String>)> = catalogue
+        .into_iter()
+        .map(|column| (column.column_name, column.source_path))
+        .collect();
+
+    let (columns, adopt, has_rows) = match &found {
+        Some(found) => (
+            found.known(&name, &paths)?,
+            table::adopt(&name, found),
+            found.has_rows,
+        ),
+        // The table is gone or never was; names stay those of the catalogue.
+        None => (Vec::new(), Vec::new(), false),
+    };
+    if let Some(found) = &found
+        && keyed
+        && resource.write_disposition == WriteDisposition::Merge
+    {
+        let key: Vec<String> = key_names(resource, &columns);
+        found.require_unique(&name, &key)?;
+    }
+    let walk = (resource.write_disposition == WriteDisposition::Replace)
+        .then(|| replace::walk_table(&name));
+    let tables = Tables {
+        target: found.map(|_| columns.clone()),
+        adopt,
+        walk: None,
+    };
+    let store = Store {
+        context: context.clone(),
+        claim: Arc::clone(claim),
+        gauge: Arc::clone(gauge),
+        table: name,
+        keyed,
+        walk,
+        tables: Mutex::new(tables),
+        version: AtomicI64::new(cursor.as_ref().map_or(0, |cursor| cursor.version)),
+    };
+    Ok(Opened {
+        store: Arc::new(store),
+        columns,
+        has_rows,
+        cursor,
+    })
+}
+
+/// The table's names for the configured key fields.
+fn key_names(resource: &crate::config::Resource, columns: &[Column]) -> Vec<String> {
+    resource
+        .primary_key
+        .iter()
+        .filter_map(|path| {
+            let keys = path.keys();
+            columns
+                .iter()
+                .find(|column| column.path == keys)
+                .map(|column| column.name.clone())
+        })
+        .collect()
+}
+
+fn connecting(error: sqlx::Error) -> Error {
+    crate::load::Error::database("connecting")(error).into()
+}
+
+impl Store {
+    /// Forgets a `replace` walk, so that the next one begins with an empty table.
+    pub(super) async fn restart_walk(&self) {
+        self.tables.lock().await.walk = None;
+    }
+
+    /// Drops the table of a `replace` walk that came to nothing. Its failure is only untidy.
+    pub(super) async fn abandon_walk(&self) {
+        let Some(walk) = &self.walk else { return };
+        let Ok(mut connection) = self.context.pool.acquire().await else {
+            return;
+        };
+        if let Err(error) = replace::drop_walk(&mut connection, walk).await {
+            warn!(%error, "could not drop the table of the walk; the next run does");
+        }
+    }
+
+    /// Commits a batch, again and again while Postgres is away, for as long as a lease lasts.
+    pub(super) async fn commit(
+        self: Arc<Self>,
+        batch: Batch,
+        conclusion: Option<Conclusion>,
+    ) -> Result<Committed, Error> {
+        let deadline = Instant::now() + self.context.worker.lease;
+        let mut wait = Duration::from_millis(100);
+        loop {
+            let mut prepared = None;
+            let error = match self
+                .try_commit(&batch, conclusion.as_ref(), &mut prepared)
+                .await
+            {
+                Ok(()) => return self.done(prepared),
+                Err(error) => error,
+            };
+            if !error.is_transient() || Instant::now() + wait > deadline {
+                return Err(error);
+            }
+            warn!(%error, wait_ms = wait.as_millis(), "the batch could not be committed; trying again");
+            self.gauge.set_phase("waiting for the database".to_owned());
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(Duration::from_secs(5));
+            if prepared.is_some() && self.came_through().await {
+                return self.done(prepared);
+            }
+        }
+    }
+
+    fn done(&self, prepared: Option<Committed>) -> Result<Committed, Error> {
+        self.version.fetch_add(1, Ordering::SeqCst);
+        let committed = prepared.ok_or(Error::Crashed)?;
+        self.gauge.add(&committed.written);
+        Ok(committed)
+    }
+
+    /// Whether the transaction of the last try was committed although its answer was lost: every
+    /// commit raises the cursor's version by one, and nobody else does while the lease is ours.
+    async fn came_through(&self) -> bool {
+        let Ok(mut connection) = self.context.pool.acquire().await else {
+            return false;
+        };
+        let stored = record::cursor(&mut connection, self.claim.resource_id, WHOLE).await;
+        stored.is_ok_and(|cursor| {
+            cursor.is_some_and(|c| c.version > self.version.load(Ordering::SeqCst))
+        })
+    }
+
+    /// Sets `prepared` once only COMMIT itself is left to do.
+    async fn try_commit(
+        &self,
+        batch: &Batch,
+        conclusion: Option<&Conclusion>,
+        prepared: &mut Option<Committed>,
+    ) -> Result<(), Error> {
+        failpoint::reach("load.before_begin");
+        let started = Instant::now();
+        let mut connection = self.context.pool.acquire().await.map_err(connecting)?;
+        let mut schema_changes = 0;
+        if let Some(layout) = batch.layout() {
+            schema_changes = self.fit(&mut connection, layout).await?;
+        }
+
+        let mut transaction = connection.begin().await.map_err(connecting)?;
+        let into = self.walk.as_ref().unwrap_or(&self.table);
+        let written = write::write(&mut transaction, into, &batch.segments).await?;
+        failpoint::reach("load.after_merge");
+
+        let mut counters = batch.counters;
+        counters.schema_changes += schema_changes;
+        // Under replace only the swap touches the table that people read.
+        let (in_table, deleted) = match (&self.walk, conclusion) {
+            (Some(walk), Some(_)) => self.swap(&mut transaction, walk).await?,
+            (Some(_), None) => (Written::default(), 0),
+            (None, _) => (written.clone(), 0),
+        };
+        counters.rows_inserted += signed(in_table.inserted);
+        counters.rows_updated += signed(in_table.updated);
+        counters.rows_unchanged += signed(in_table.unchanged);
+        counters.rows_deleted += signed(deleted);
+        let refused = refused(&written);
+        counters.rows_rejected += signed(refused.len() as u64);
+        counters.write_ms += i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
+
+        record::reject(&mut transaction, &self.claim, &batch.rejects).await?;
+        record::reject(&mut transaction, &self.claim, &refused).await?;
+        let ending = self
+            .book(&mut transaction, batch, conclusion, &counters)
+            .await?;
+        failpoint::reach("load.before_commit");
+        let met_known_keys = written.updated + written.unchanged > 0;
+        *prepared = Some(Committed {
+            met_known_keys,
+            ending,
+            written: written_only(counters, &batch.counters),
+        });
+        transaction
+            .commit()
+            .await
+            .map_err(crate::load::Error::database("committing"))?;
+        failpoint::reach("load.after_commit");
+        Ok(())
+    }
+
+    /// Writes everything but rows: counters, checkpoint, cursor, end of the run, and the fence.
+    async fn book(
+        &self,
+        transaction: &mut PgConnection,
+        batch: &Batch,
+        conclusion: Option<&Conclusion>,
+        counters: &Counters,
+    ) -> Result<Option<Ending>, Error> {
+        let fingerprint = &self.context.resource.fingerprint;
+        let checkpoint = if conclusion.is_some() || self.walk.is_some() {
+            None
+        } else {
+            batch.checkpoint.as_ref()
+        };
+        let checkpoint = checkpoint.map(checkpoint_json).transpose()?;
+        let cursor = conclusion.and_then(|conclusion| conclusion.cursor.as_ref());
+        let cursor = cursor.map(CursorValue::to_json);
+        record::move_cursor(
+            &mut *transaction,
+            &self.claim,
+            WHOLE,
+            cursor.as_ref(),
+            checkpoint.as_ref(),
+            FIRST_GENERATION,
+            Some(fingerprint),
+        )
+        .await?;
+        record::add_counters(&mut *transaction, &self.claim, counters).await?;
+        let Some(conclusion) = conclusion else {
+            record::fence(transaction, &self.context.worker, &self.claim).await?;
+            return Ok(None);
+        };
+        let before = self.gauge.counters();
+        let rejected = before.rows_rejected - batch.counters.rows_rejected + counters.rows_rejected;
+        let fault = (rejected > 0).then(|| rejects_fault(rejected, before.records_read));
+        let ending = Ending {
+            status: if fault.is_some() {
+                Status::Partial
+            } else {
+                Status::Succeeded
+            },
+            fault,
+            reason: None,
+            counters: Counters::default(),
+            cursor_from: conclusion.cursor_from.clone(),
+            cursor_to: conclusion.cursor.as_ref().map(|cursor| cursor.raw.clone()),
+            watermark_at: conclusion.watermark_at,
+        };
+        failpoint::reach("run.before_finish");
+        record::finish_in(
+            transaction,
+            &self.context.worker,
+            &self.claim,
+            ending.clone(),
+        )
+        .await?;
+        Ok(Some(ending))
+    }
+
+    /// Makes the table have the layout's columns, in a transaction of its own, so that no page waits
+    /// behind a lock. Returns the number of changes.
+    async fn fit(&self, connection: &mut PgConnection, layout: &Layout) -> Result<i64, Error> {
+        let mut tables = self.tables.lock().await;
+        if let Some(walk) = &self.walk {
+            match &tables.walk {
+                None => self.begin_walk(connection, walk, layout).await?,
+                Some(had) => {
+                    table::apply(connection, &table::changes(walk, &had.columns, layout)).await?;
+                }
+            }
+            tables.walk = Some(layout.clone());
+            return Ok(0);
+        }
+        let changes = self.needed(&tables, layout);
+        if changes.is_empty() {
+            return Ok(0);
+        }
+        let mut transaction = connection.begin().await.map_err(connecting)?;
+        self.change(&mut transaction, &changes, layout).await?;
+        record::fence(&mut transaction, &self.context.worker, &self.claim).await?;
+        transaction.commit().await.map_err(connecting)?;
+        tables.target = Some(layout.columns.clone());
+        tables.adopt.clear();
+        Ok(signed(changes.len() as u64))
+    }
+
+    async fn begin_walk(
+        &self,
+        connection: &mut PgConnection,
+        walk: &TableName,
+        layout: &Layout,
+    ) -> Result<(), Error> {
+        let mut transaction = connection.begin().await.map_err(connecting)?;
+        table::ensure_schema(&mut transaction, walk).await?;
+        replace::begin(&mut transaction, walk, layout, self.keyed).await?;
+        transaction.commit().await.map_err(connecting)?;
+        Ok(())
+    }
+
+    fn needed(&self, tables: &Tables, layout: &Layout) -> Vec<Change> {
+        match &tables.target {
+            None => vec![table::creation(&self.table, layout, self.keyed)],
+            Some(columns) => {
+                let mut changes = tables.adopt.clone();
+                changes.extend(table::changes(&self.table, columns, layout));
+                changes
+            }
+        }
+    }
+
+    /// Runs the changes and writes them down.
+    async fn change(
+        &self,
+        transaction: &mut PgConnection,
+        changes: &[Change],
+        layout: &Layout,
+    ) -> Result<(), Error> {
+        table::bound_locks(&mut *transaction, self.context.lock_timeout).await?;
+        table::ensure_schema(&mut *transaction, &self.table).await?;
+        table::apply(&mut *transaction, changes).await?;
+        if changes.iter().any(|change| change.change == "create_table") {
+            table::comment(
+                &mut *transaction,
+                &self.table,
+                &self.claim.source,
+                &self.claim.resource,
+            )
+            .await?;
+        }
+        for change in changes {
+            record::schema_change(&mut *transaction, &self.claim, &self.schema_change(change))
+                .await?;
+        }
+        let columns: Vec<CatalogColumn> = layout
+            .columns
+            .iter()
+            .map(|column| self.catalogue_entry(column))
+            .collect();
+        record::save_columns(transaction, &self.claim, &columns).await?;
+        Ok(())
+    }
+
+    fn schema_change(&self, change: &Change) -> record::SchemaChange {
+        record::SchemaChange {
+            change: change.change,
+            table_name: self.table.to_string(),
+            column_name: change.column.clone(),
+            old_type: change.old_type.clone(),
+            new_type: change.new_type.clone(),
+            ddl: change.ddl.clone(),
+        }
+    }
+
+    fn catalogue_entry(&self, column: &Column) -> CatalogColumn {
+        CatalogColumn {
+            table_schema: self.table.schema.name().to_owned(),
+            table_name: self.table.table.name().to_owned(),
+            column_name: column.name.clone(),
+            source_path: column.path.clone(),
+            data_type: column.kind.sql().to_owned(),
+            treatment: "as is".to_owned(),
+        }
+    }
+
+    /// The end of a `replace` walk: the table becomes what was walked.
+    async fn swap(
+        &self,
+        transaction: &mut PgConnection,
+        walk: &TableName,
+    ) -> Result<(Written, u64), Error> {
+        let tables = self.tables.lock().await;
+        let Some(layout) = &tables.walk else {
+            // Nothing was walked, and `allow_empty` was checked before.
+            let deleted = if tables.target.is_some() {
+                replace::clear(transaction, &self.table).await?
+            } else {
+                0
+            };
+            return Ok((Written::default(), deleted));
+        };
+        let changes = self.needed(&tables, layout);
+        if !changes.is_empty() {
+            self.change(transaction, &changes, layout).await?;
+        }
+        Ok(replace::swap(transaction, &self.table, walk, &layout.columns).await?)
+    }
+}
+
+fn checkpoint_json(checkpoint: &Checkpoint) -> Result<serde_json::Value, Error> {
+    serde_json::to_value(checkpoint).map_err(|_| Error::Crashed)
+}
+
+fn refused(written: &Written) -> Vec<NewReject> {
+    written
+        .refused
+        .iter()
+        .map(|row| NewReject {
+            key: row.key.clone(),
+            stage: "load",
+            column: None,
+            reason: "refused_by_table".to_owned(),
+            sqlstate: Some(row.sqlstate.clone()),
+        })
+        .collect()
+}
+
+fn rejects_fault(rejected: i64, read: i64) -> Fault {
+    Fault {
+        class: Class::Data,
+        code: "rejects".to_owned(),
+        message: format!("{rejected} of {read} records were rejected"),
+        hint: "See rosterd.rejects for reasons and keys; the other records are loaded.".to_owned(),
+        retryable: true,
+    }
+}
+
+/// The counters that the transaction itself added to the batch's.
+fn written_only(all: Counters, batch: &Counters) -> Counters {
+    Counters {
+        rows_inserted: all.rows_inserted - batch.rows_inserted,
+        rows_updated: all.rows_updated - batch.rows_updated,
+        rows_unchanged: all.rows_unchanged - batch.rows_unchanged,
+        rows_deleted: all.rows_deleted - batch.rows_deleted,
+        rows_rejected: all.rows_rejected - batch.rows_rejected,
+        schema_changes: all.schema_changes - batch.schema_changes,
+        write_ms: all.write_ms - batch.write_ms,
+        ..Counters::default()
+    }
+}
+
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,141 @@
+//! What ends a run early, and what the history says about it.
+
+use crate::{
+    fault::{Class, Fault},
+    fetch, load,
+    record::{self, Status},
+};
+
+/// Why a run did not end well. Its stages' errors pass through; the rest is the run's own.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Fetch(#[from] fetch::Error),
+    #[error(transparent)]
+    Load(#[from] load::Error),
+    #[error(transparent)]
+    Record(record::Error),
+    /// The lease is another worker's now; nothing more may be written.
+    #[error("the lease was lost")]
+    Lost,
+    /// Stopped softly from outside; the batch in hand was committed.
+    #[error("stopped")]
+    Halted,
+    #[error("the run took longer than max_run_time")]
+    OutOfTime,
+    /// The walk came to an end that does not prove it complete, also when it was repeated.
+    #[error("the walk is not proven complete: {0}")]
+    Unproven(String),
+    /// A replace walk that found nothing, and nobody allowed that.
+    #[error("the walk found no record, and allow_empty is not set")]
+    Empty,
+    /// A cursor is stored that another configuration made.
+    #[error("the stored cursor belongs to another configuration of this resource")]
+    CursorOfOtherConfiguration,
+    /// A task of the run ended by itself.
+    #[error("a part of the run crashed")]
+    Crashed,
+}
+
+impl From<record::Error> for Error {
+    fn from(error: record::Error) -> Self {
+        match error {
+            record::Error::Lost => Self::Lost,
+            other => Self::Record(other),
+        }
+    }
+}
+
+impl Error {
+    /// `partial` where what was committed is usable and known to be incomplete, else `failed`.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        match self {
+            Self::Unproven(_) => Status::Partial,
+            Self::Fetch(error) if error.fault().class == Class::RateLimit => Status::Partial,
+            Self::Lost | Self::Halted => Status::Interrupted,
+            Self::Fetch(_)
+            | Self::Load(_)
+            | Self::Record(_)
+            | Self::OutOfTime
+            | Self::Empty
+            | Self::CursorOfOtherConfiguration
+            | Self::Crashed => Status::Failed,
+        }
+    }
+
+    /// Whether the same transaction may succeed when it is tried again.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Load(error) => error.is_transient(),
+            Self::Record(error) => error.is_transient(),
+            Self::Fetch(_)
+            | Self::Lost
+            | Self::Halted
+            | Self::OutOfTime
+            | Self::Unproven(_)
+            | Self::Empty
+            | Self::CursorOfOtherConfiguration
+            | Self::Crashed => false,
+        }
+    }
+
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        let own = |class, code: &str, hint: &str, retryable| Fault {
+            class,
+            code: code.to_owned(),
+            message: self.to_string(),
+            hint: hint.to_owned(),
+            retryable,
+        };
+        match self {
+            Self::Fetch(error) => error.fault(),
+            Self::Load(error) => error.fault(),
+            Self::Record(error) => error.fault(),
+            Self::Lost => own(
+                Class::Internal,
+                "lease_lost",
+                "Nothing to do: another worker goes on.",
+                true,
+            ),
+            Self::Halted => own(
+                Class::Internal,
+                "stopped",
+                "Nothing to do: the next run goes on.",
+                true,
+            ),
+            Self::OutOfTime => own(
+                Class::Timeout,
+                "max_run_time",
+                "The next run resumes where this one stopped; raise max_run_time or the rate limit if this repeats.",
+                true,
+            ),
+            Self::Unproven(_) => own(
+                Class::SourceResponse,
+                "pagination_drift",
+                "What was read is stored; the cursor stays. If this repeats, sort the endpoint by a unique field or use a cursor paginator.",
+                true,
+            ),
+            Self::Empty => own(
+                Class::SourceResponse,
+                "empty_walk",
+                "The table keeps its rows. If the source is truly empty, set allow_empty: true.",
+                true,
+            ),
+            Self::CursorOfOtherConfiguration => own(
+                Class::Config,
+                "cursor_mismatch",
+                "Path, parameters, cursor or key changed: run `rosterd reset SOURCE/RESOURCE` to read everything anew.",
+                false,
+            ),
+            Self::Crashed => own(
+                Class::Internal,
+                "panic",
+                "This is a fault in rosterd: please report it with the log.",
+                true,
+            ),
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! The configuration as running parts: one API client per source, ready for any of its resources.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use tokio_util::task::TaskTracker;
+
+use super::Context;
+use crate::{
+    config::{Config, Resource, Source, schedule::Schedule},
+    fetch,
+    postgres::Pool,
+    record::{Claim, Worker},
+};
+
+/// Everything a run needs that comes from the configuration.
+pub struct Fleet {
+    pub config: Arc<Config>,
+    members: HashMap<Name, Member>,
+}
+
+type Name = (String, String, String);
+
+#[derive(Clone)]
+struct Member {
+    source: Arc<Source>,
+    resource: Arc<Resource>,
+    api: Arc<fetch::Api>,
+}
+
+impl Fleet {
+    /// Builds the clients. A source whose client did not change keeps the one of `before`, and with
+    /// it the memory of how much of its rate limit is spent.
+    ///
+    /// # Errors
+    ///
+    /// What the HTTP client says when it cannot be built.
+    pub fn new(config: Arc<Config>, before: Option<&Self>) -> Result<Self, fetch::Error> {
+        let mut members = HashMap::new();
+        for source in &config.sources {
+            let kept = before.and_then(|fleet| fleet.api_of(source));
+            let api = match kept {
+                Some(api) => api,
+                None => Arc::new(fetch::Api::new(source)?),
+            };
+            let shared = Arc::new(source.clone());
+            for resource in &source.resources {
+                let name = (
+                    source.name.clone(),
+                    source.account.clone(),
+                    resource.name.clone(),
+                );
+                let resource = Arc::new(resource.clone());
+                members.insert(
+                    name,
+                    Member {
+                        source: Arc::clone(&shared),
+                        resource,
+                        api: Arc::clone(&api),
+                    },
+                );
+            }
+        }
+        Ok(Self { config, members })
+    }
+
+    fn api_of(&self, source: &Source) -> Option<Arc<fetch::Api>> {
+        self.members
+            .values()
+            .find(|m| m.source.name == source.name && m.source.account == source.account)
+            .filter(|m| m.source.client == source.client)
+            .map(|m| Arc::clone(&m.api))
+    }
+
+    /// Parts for the run of a claimed resource. `None`: the configuration no longer has it.
+    #[must_use]
+    pub fn context(
+        &self,
+        claim: &Claim,
+        pool: &Pool,
+        worker: &Worker,
+        tracker: &TaskTracker,
+    ) -> Option<Context> {
+        let name = (
+            claim.source.clone(),
+            claim.account.clone(),
+            claim.resource.clone(),
+        );
+        let member = self.members.get(&name)?.clone();
+        Some(Context {
+            pool: pool.clone(),
+            worker: worker.clone(),
+            source: member.source,
+            resource: member.resource,
+            api: member.api,
+            lock_timeout: self.lock_timeout(),
+            tracker: tracker.clone(),
+        })
+    }
+
+    fn lock_timeout(&self) -> Duration {
+        self.config.database.lock_timeout
+    }
+
+    /// The schedule of each resource that has one, by a name that is unique in the configuration.
+    #[must_use]
+    pub fn schedules(&self) -> HashMap<String, Schedule> {
+        self.members
+            .iter()
+            .filter_map(|((source, account, resource), member)| {
+                let schedule = member.resource.schedule.clone()?;
+                Some((format!("{source}/{account}/{resource}"), schedule))
+            })
+            .collect()
+    }
+}

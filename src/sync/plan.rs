@@ -1,0 +1,124 @@
+//! Where a run starts: from scratch, from the cursor, or in the middle of an interrupted walk.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::Error;
+use crate::{
+    clock,
+    config::Resource,
+    fetch::{Position, WalkPlan},
+    record::Cursor,
+    shape::CursorValue,
+};
+
+/// What is stored with each batch, so that a walk can go on after the process died.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// The page to ask for next.
+    pub next: Position,
+    /// Ordinal of that page.
+    pub page: u64,
+    /// Filter that the walk began with.
+    pub start_value: Option<String>,
+    /// Time of the API's clock when the walk began; no cursor may pass it.
+    pub cap: Option<DateTime<Utc>>,
+    /// Highest cursor value seen so far.
+    pub seen: Option<serde_json::Value>,
+    /// The API's total at that page; a smaller one on resuming means that rows moved.
+    pub total: Option<u64>,
+    pub records: u64,
+    pub stored_at: DateTime<Utc>,
+}
+
+/// Whether a run may use what earlier ones stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// From the cursor or the checkpoint, as far as there is one.
+    GoOn,
+    /// As if nothing had been read before. Rows and cursor stay until the walk is proven.
+    Anew,
+}
+
+/// A run's starting point.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The cursor before the run.
+    pub cursor: Option<CursorValue>,
+    /// Value of the incremental parameter.
+    pub start_value: Option<String>,
+    pub resume: Option<Checkpoint>,
+}
+
+impl Plan {
+    /// Reads the stored state with the eyes of the present configuration.
+    ///
+    /// A checkpoint older than `max_run_time` is dropped: the data behind it has moved on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::CursorOfOtherConfiguration`] when the cursor was made under another fingerprint.
+    pub fn new(resource: &Resource, stored: Option<&Cursor>, start: Start) -> Result<Self, Error> {
+        let incremental = resource.endpoint.incremental.as_ref();
+        if let Some(fingerprint) = stored.and_then(|s| s.fingerprint.as_deref())
+            && fingerprint != resource.fingerprint
+            && stored.is_some_and(|s| s.value.is_some())
+        {
+            return Err(Error::CursorOfOtherConfiguration);
+        }
+        let stored = stored.filter(|_| start == Start::GoOn);
+        let cursor = incremental
+            .and(stored)
+            .and_then(|s| s.value.clone())
+            .and_then(|value| CursorValue::from_json(&value));
+        let start_value = incremental.and_then(|i| match &cursor {
+            Some(cursor) => Some(cursor.minus(i.lag)),
+            None => i.initial_value.clone(),
+        });
+        let resume = stored
+            .filter(|s| s.fingerprint.as_deref() == Some(resource.fingerprint.as_str()))
+            .and_then(|s| s.checkpoint.clone())
+            .and_then(|checkpoint| serde_json::from_value::<Checkpoint>(checkpoint).ok())
+            .filter(|checkpoint| is_fresh(checkpoint, resource.max_run_time));
+        let start_value = resume
+            .as_ref()
+            .map_or(start_value, |checkpoint| checkpoint.start_value.clone());
+        Ok(Self {
+            cursor,
+            start_value,
+            resume,
+        })
+    }
+
+    /// The same run without its checkpoint.
+    #[must_use]
+    pub fn from_the_start(&self) -> Self {
+        Self {
+            resume: None,
+            ..self.clone()
+        }
+    }
+
+    /// What `fetch` is asked for.
+    #[must_use]
+    pub fn walk(&self, resource: &Resource) -> WalkPlan {
+        WalkPlan {
+            endpoint: resource.endpoint.clone(),
+            start_value: self.start_value.clone(),
+            resume: self
+                .resume
+                .as_ref()
+                .map(|checkpoint| checkpoint.next.clone()),
+            first_page: self.resume.as_ref().map_or(0, |checkpoint| checkpoint.page),
+            max_pages: resource.max_pages,
+        }
+    }
+}
+
+fn is_fresh(checkpoint: &Checkpoint, max_age: Duration) -> bool {
+    (clock::now() - checkpoint.stored_at)
+        .to_std()
+        .is_ok_and(|age| age <= max_age)
+}

@@ -1,0 +1,196 @@
+//! What a resource's first page would become, without writing anything.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
+
+use super::{Error, plan::Plan, walk};
+use crate::{
+    clock,
+    config::{Resource, source::WriteDisposition},
+    fetch,
+    load::{
+        sql::TableName,
+        table,
+        write::{self, Standing},
+    },
+    record,
+    shape::{Column, Layout, Mapper, Stamp, identifier},
+};
+
+/// One page, as it would be loaded.
+#[derive(Debug, Serialize)]
+pub struct Preview {
+    /// The request with its secrets masked.
+    pub request: String,
+    /// Records on the page.
+    pub records: usize,
+    /// The first of them, as the API sent them.
+    pub sample: Vec<Box<RawValue>>,
+    pub table: String,
+    pub columns: Vec<PreviewColumn>,
+    /// Statements that the run would begin with.
+    pub ddl: Vec<String>,
+    pub would_insert: usize,
+    pub would_update: usize,
+    pub unchanged: usize,
+    /// Reason and field of each record that would be rejected.
+    pub rejects: Vec<(String, Option<String>)>,
+}
+
+/// A column of the table after the run.
+#[derive(Debug, Serialize)]
+pub struct PreviewColumn {
+    pub name: String,
+    pub kind: &'static str,
+    /// Where in the record the value stands.
+    pub path: String,
+    pub key: bool,
+}
+
+/// The table as it is, as far as there is one.
+struct Existing {
+    columns: Vec<Column>,
+    found: bool,
+}
+
+/// Fetches the first page and works out what loading it would do.
+///
+/// # Errors
+///
+/// What a run would fail with before its first commit.
+pub async fn preview(
+    resource: &Resource,
+    api: &Arc<fetch::Api>,
+    pool: &PgPool,
+    sample: usize,
+) -> Result<Preview, Error> {
+    let name = TableName::new(&identifier(&resource.schema), &identifier(&resource.table));
+    let existing = existing(pool, &name).await?;
+    let mut plan = Plan::new(resource, None, super::Start::Anew)?.walk(resource);
+    plan.max_pages = 1;
+    let request = api.describe(&plan)?;
+    let mut pages = api.walk(plan, CancellationToken::new());
+    let page = pages.next().await?;
+    drop(pages);
+
+    let keyed =
+        !resource.primary_key.is_empty() && resource.write_disposition != WriteDisposition::Append;
+    let mut mapper = Mapper::new(
+        walk::map_spec(resource),
+        Layout {
+            columns: existing.columns.clone(),
+            ..Layout::default()
+        },
+    );
+    let (mut standings, mut rejects, mut records, mut shown) =
+        (Vec::new(), Vec::new(), 0, Vec::new());
+    if let Some(page) = page {
+        let scan = mapper.scan(&page.body, &page.records, None);
+        standings = standing(pool, &name, &existing, keyed, &scan, mapper.layout()).await?;
+        let keep = vec![true; scan.rows.len()];
+        let stamp = Stamp {
+            run_id: 0,
+            synced_at: clock::now(),
+        };
+        let encoded = mapper.encode(&page.body, &page.records, &scan, &keep, stamp);
+        records = page.records.len();
+        rejects = scan.rejects.into_iter().chain(encoded.rejects).collect();
+        let ranges = page.records.iter().take(sample);
+        shown = ranges
+            .filter_map(|range| page.body.get(range.start as usize..range.end as usize))
+            .filter_map(|bytes| serde_json::from_slice::<Box<RawValue>>(bytes).ok())
+            .collect();
+    }
+
+    let layout = mapper.layout();
+    let changes = match (existing.found, layout.columns.is_empty()) {
+        (true, _) => table::changes(&name, &existing.columns, layout),
+        (false, true) => Vec::new(),
+        (false, false) => vec![table::creation(&name, layout, keyed)],
+    };
+    let count = |wanted| {
+        standings
+            .iter()
+            .filter(|standing| **standing == wanted)
+            .count()
+    };
+    Ok(Preview {
+        request,
+        records,
+        sample: shown,
+        table: name.to_string(),
+        columns: columns(layout),
+        ddl: changes.into_iter().map(|change| change.ddl).collect(),
+        would_insert: count(Standing::New),
+        would_update: count(Standing::Changed),
+        unchanged: count(Standing::Unchanged),
+        rejects: rejects
+            .into_iter()
+            .map(|reject| (reject.reason.to_owned(), reject.path))
+            .collect(),
+    })
+}
+
+fn columns(layout: &Layout) -> Vec<PreviewColumn> {
+    let columns = layout.columns.iter().enumerate();
+    columns
+        .map(|(at, column)| PreviewColumn {
+            name: column.name.clone(),
+            kind: column.kind.sql(),
+            path: column.path.join("."),
+            key: layout.key.contains(&at),
+        })
+        .collect()
+}
+
+async fn existing(pool: &PgPool, name: &TableName) -> Result<Existing, Error> {
+    let mut connection = pool
+        .acquire()
+        .await
+        .map_err(crate::load::Error::database("connecting"))?;
+    let found = table::inspect(&mut connection, name).await?;
+    let catalogue = record::columns(&mut connection, name.schema.name(), name.table.name()).await?;
+    let paths: Vec<_> = catalogue
+        .into_iter()
+        .map(|column| (column.column_name, column.source_path))
+        .collect();
+    Ok(match found {
+        Some(found) => Existing {
+            columns: found.known(name, &paths)?,
+            found: true,
+        },
+        None => Existing {
+            columns: Vec::new(),
+            found: false,
+        },
+    })
+}
+
+async fn standing(
+    pool: &PgPool,
+    name: &TableName,
+    existing: &Existing,
+    keyed: bool,
+    scan: &crate::shape::Scan,
+    layout: &Layout,
+) -> Result<Vec<Standing>, Error> {
+    let probe = scan.probe(layout).filter(|_| keyed && existing.found);
+    let Some(probe) = probe else {
+        return Ok(vec![Standing::New; scan.rows.len()]);
+    };
+    let key: Vec<_> = layout
+        .key
+        .iter()
+        .filter_map(|at| layout.columns.get(*at))
+        .map(|column| (column.name.clone(), column.kind))
+        .collect();
+    let mut connection = pool
+        .acquire()
+        .await
+        .map_err(crate::load::Error::database("connecting"))?;
+    Ok(write::probe(&mut connection, name, &key, &probe, scan.rows.len()).await?)
+}

@@ -1,0 +1,549 @@
+//! The walk of one run: pages in, batches out, until the API says that it is over.
+
+use std::{collections::HashSet, sync::Arc};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, debug, info};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{
+    Context, Error, Gauge, Start,
+    batch::Batch,
+    commit::{self, Committed, Conclusion, Store},
+    plan::{Checkpoint, Plan},
+};
+use crate::{
+    clock,
+    config::{Resource, source::WriteDisposition},
+    failpoint,
+    fetch::{Page, Tally, Walk},
+    load::write::{self, Standing, Way},
+    record::{Claim, Counters, Ending, NewReject},
+    shape::{CursorValue, Layout, MapSpec, Mapper, Reject, Scan, Stamp},
+};
+
+/// How often a walk that did not prove itself is repeated within one run.
+const WALKS: u32 = 3;
+
+/// Counts the rules by which records become rows. A new number makes every row be written again at its next reading.
+const MAPPING_VERSION: u64 = 1;
+
+/// Walks until the run is proven complete; its row is closed together with the last batch.
+pub(super) async fn run(
+    context: &Context,
+    claim: &Arc<Claim>,
+    start: Start,
+    gauge: &Arc<Gauge>,
+    halt: CancellationToken,
+) -> Result<Ending, Error> {
+    let opened = commit::open(context, claim, gauge).await?;
+    let mut plan = Plan::new(&context.resource, opened.cursor.as_ref(), start)?;
+    if context.resource.write_disposition == WriteDisposition::Replace {
+        // Its rows gather in a table that no other run can trust.
+        plan = plan.from_the_start();
+    }
+    failpoint::reach("run.before_first_request");
+
+    let store = Arc::clone(&opened.store);
+    let mut walker = Walker::new(context, gauge, opened, halt);
+    let mut doubt = String::new();
+    for round in 1..=WALKS {
+        match walker.walk(&plan).await {
+            Ok(End::Proven(last)) => return walker.conclude(&plan, last).await,
+            Ok(End::Doubtful(why)) => {
+                info!(round, why, "the walk did not prove itself complete");
+                doubt = why;
+                plan = plan.from_the_start();
+                walker.restart().await?;
+            }
+            Err(error) => {
+                walker.save_what_is_read(&error).await;
+                store.abandon_walk().await;
+                return Err(error);
+            }
+        }
+    }
+    store.abandon_walk().await;
+    Err(Error::Unproven(doubt))
+}
+
+/// How one walk ended.
+enum End {
+    Proven(Read),
+    Doubtful(String),
+}
+
+/// What a walk has read so far, across the runs that it took.
+#[derive(Debug, Clone, Default)]
+struct Read {
+    records: u64,
+    cursor: Option<CursorValue>,
+    cap: Option<DateTime<Utc>>,
+    total: Option<u64>,
+}
+
+struct Walker {
+    store: Arc<Store>,
+    gauge: Arc<Gauge>,
+    halt: CancellationToken,
+    mapper: Mapper,
+    /// The mapper's layout, shared by the rows encoded under it.
+    layout: Arc<Layout>,
+    /// Revision that the table is known to have.
+    applied: u32,
+    /// Whether rows are compared with the table before they are encoded. Not so while the table
+    /// was empty at the start and no known key was met.
+    probing: bool,
+    has_rows: bool,
+    batch: Batch,
+    in_flight: Option<InFlight>,
+    read: Read,
+    start_value: Option<String>,
+    tally: Tally,
+}
+
+struct InFlight {
+    keys: HashSet<u128>,
+    revision: Option<u32>,
+    task: JoinHandle<Result<Committed, Error>>,
+}
+
+impl Walker {
+    fn new(
+        context: &Context,
+        gauge: &Arc<Gauge>,
+        opened: commit::Opened,
+        halt: CancellationToken,
+    ) -> Self {
+        let resource = &context.resource;
+        let known = Layout {
+            columns: opened.columns,
+            key: Vec::new(),
+            revision: 0,
+        };
+        let mapper = Mapper::new(map_spec(resource), known);
+        let layout = Arc::new(mapper.layout().clone());
+        let merging = opened.store.keyed && resource.write_disposition == WriteDisposition::Merge;
+        Self {
+            store: opened.store,
+            gauge: Arc::clone(gauge),
+            halt,
+            applied: layout.revision,
+            mapper,
+            layout,
+            probing: merging && opened.has_rows,
+            has_rows: opened.has_rows,
+            batch: Batch::default(),
+            in_flight: None,
+            read: Read::default(),
+            start_value: None,
+            tally: Tally::default(),
+        }
+    }
+
+    /// One walk, from the plan's position to the API's end signal.
+    async fn walk(&mut self, plan: &Plan) -> Result<End, Error> {
+        let context = self.store.context.clone();
+        self.start_value.clone_from(&plan.start_value);
+        self.tally = Tally::default();
+        self.read = plan
+            .resume
+            .as_ref()
+            .map_or_else(Read::default, |checkpoint| Read {
+                records: checkpoint.records,
+                cursor: checkpoint.seen.as_ref().and_then(CursorValue::from_json),
+                cap: checkpoint.cap,
+                total: checkpoint.total,
+            });
+        let mut walk = context
+            .api
+            .walk(plan.walk(&context.resource), self.halt.clone());
+        let result = self.pages(&mut walk).await;
+        self.count(&walk);
+        result?;
+
+        let Some(ending) = walk.ending() else {
+            return Ok(End::Doubtful("the walk ended without a signal".to_owned()));
+        };
+        if let Some(why) = self.shrunk(ending.total) {
+            return Ok(End::Doubtful(why));
+        }
+        Ok(match (ending.proven, ending.doubt) {
+            (Some(_), _) => End::Proven(self.read.clone()),
+            (None, why) => End::Doubtful(why.unwrap_or_else(|| "no end signal".to_owned())),
+        })
+    }
+
+    /// A walk that was resumed on fewer records than it left has lost some between its pages.
+    fn shrunk(&self, total: Option<u64>) -> Option<String> {
+        let (before, now) = (self.read.total?, total?);
+        (now < before)
+            .then(|| format!("the total went from {before} to {now} while the walk was under way"))
+    }
+
+    async fn pages(&mut self, walk: &mut Walk) -> Result<(), Error> {
+        let bounds = self.store.context.resource.batch.clone();
+        loop {
+            let deadline = self.batch.deadline(&bounds);
+            // `Walk::next` only waits on a channel, so it may be dropped when the batch's time is up.
+            let page = tokio::select! {
+                page = walk.next() => page,
+                () = sleep_until(deadline) => {
+                    self.count(walk);
+                    self.hand_over(None).await?;
+                    continue;
+                }
+            };
+            if self.halt.is_cancelled() {
+                return Err(Error::Halted);
+            }
+            let Some(page) = page? else { return Ok(()) };
+            self.absorb(&page).await?;
+            self.count(walk);
+            if self.batch.is_full(&bounds) && page.next.is_some() {
+                self.hand_over(None).await?;
+            }
+        }
+    }
+
+    /// Turns one page into rows of the batch in hand.
+    async fn absorb(&mut self, page: &Page) -> Result<(), Error> {
+        self.gauge
+            .set_phase(format!("loading page {}", page.number + 1));
+        if self.read.cap.is_none() {
+            // Without a clock of the API's, a day of leeway still keeps out dates of years to come.
+            self.read.cap = Some(
+                page.server_date
+                    .unwrap_or_else(|| clock::now() + TimeDelta::days(1)),
+            );
+        }
+        let mut scan = self.mapper.scan(&page.body, &page.records, self.read.cap);
+        if self.repeats_a_key(&scan) {
+            self.hand_over(None).await?;
+            if self.probing {
+                self.settle().await?;
+            }
+        }
+        let standings = self.standings(&scan).await?;
+        failpoint::reach("shape.after_page");
+
+        let stamp = Stamp {
+            run_id: self.store.claim.run_id,
+            synced_at: clock::now(),
+        };
+        let mut rejected: Vec<Reject> = std::mem::take(&mut scan.rejects);
+        for (way, wanted) in [
+            (Way::Insert, Standing::New),
+            (Way::Merge, Standing::Changed),
+        ] {
+            let keep: Vec<bool> = standings
+                .iter()
+                .map(|standing| *standing == wanted)
+                .collect();
+            if keep.contains(&true) {
+                rejected.extend(self.encode(page, &scan, &keep, way, stamp).await?);
+            }
+        }
+
+        let unchanged = standings
+            .iter()
+            .filter(|standing| **standing == Standing::Unchanged)
+            .count();
+        let delta = Counters {
+            pages: 1,
+            records_read: signed(page.records.len()),
+            rows_unchanged: signed(unchanged),
+            rows_rejected: signed(rejected.len()),
+            cursor_future_rows: signed_u64(scan.cursor_future),
+            ..Counters::default()
+        };
+        self.add(&delta);
+        self.batch
+            .rejects
+            .extend(rejected.into_iter().map(new_reject));
+        if self.store.keyed {
+            self.batch.keys.extend(scan.rows.iter().map(|row| row.key));
+        }
+        self.batch.note_page(page.records.len());
+
+        self.read.records += page.records.len() as u64;
+        self.read.cursor = later(self.read.cursor.take(), scan.cursor);
+        if page.total.is_some() {
+            self.gauge.set_total(page.total);
+            self.read.total = page.total;
+        }
+        self.batch.checkpoint = page.next.clone().map(|next| Checkpoint {
+            next,
+            page: page.number + 1,
+            start_value: self.start_value.clone(),
+            cap: self.read.cap,
+            seen: self.read.cursor.as_ref().map(CursorValue::to_json),
+            total: self.read.total,
+            records: self.read.records,
+            stored_at: clock::now(),
+        });
+        Ok(())
+    }
+
+    /// Whether a key of the page stands in rows that are not committed yet.
+    fn repeats_a_key(&self, scan: &Scan) -> bool {
+        let in_flight = self
+            .in_flight
+            .as_ref()
+            .filter(|_| self.probing)
+            .map(|flight| &flight.keys);
+        self.store.keyed
+            && scan.rows.iter().any(|row| {
+                self.batch.keys.contains(&row.key)
+                    || in_flight.is_some_and(|keys| keys.contains(&row.key))
+            })
+    }
+
+    /// What the table has of the page's rows.
+    async fn standings(&mut self, scan: &Scan) -> Result<Vec<Standing>, Error> {
+        if !self.probing {
+            return Ok(vec![Standing::New; scan.rows.len()]);
+        }
+        if self.layout.revision != self.applied {
+            // The probe speaks in the layout's types; the table must have them first.
+            self.hand_over(None).await?;
+            self.settle().await?;
+        }
+        let Some(probe) = scan.probe(&self.layout) else {
+            return Ok(vec![Standing::Changed; scan.rows.len()]);
+        };
+        let key: Vec<_> = self
+            .layout
+            .key
+            .iter()
+            .filter_map(|at| self.layout.columns.get(*at))
+            .map(|column| (column.name.clone(), column.kind))
+            .collect();
+        let mut connection = self
+            .store
+            .context
+            .pool
+            .acquire()
+            .await
+            .map_err(crate::load::Error::database("connecting"))?;
+        Ok(write::probe(
+            &mut connection,
+            &self.store.table,
+            &key,
+            &probe,
+            scan.rows.len(),
+        )
+        .await?)
+    }
+
+    async fn encode(
+        &mut self,
+        page: &Page,
+        scan: &Scan,
+        keep: &[bool],
+        way: Way,
+        stamp: Stamp,
+    ) -> Result<Vec<Reject>, Error> {
+        let mut encoded = self
+            .mapper
+            .encode(&page.body, &page.records, scan, keep, stamp);
+        if encoded.revision != self.layout.revision {
+            self.layout = Arc::new(self.mapper.layout().clone());
+        }
+        if self
+            .batch
+            .revision()
+            .is_some_and(|revision| revision != encoded.revision)
+        {
+            // Rows of the older layout must be in before the table changes under them. The page in
+            // hand is not whole yet, so the batch keeps the checkpoint of the page before it.
+            let checkpoint = self.batch.checkpoint.clone();
+            self.hand_over(None).await?;
+            self.batch.checkpoint = checkpoint;
+        }
+        self.add(&Counters {
+            text_replaced: signed_u64(encoded.replaced),
+            ..Counters::default()
+        });
+        let rejects = std::mem::take(&mut encoded.rejects);
+        self.batch
+            .push(encoded, &self.layout, self.store.keyed, way);
+        Ok(rejects)
+    }
+
+    /// Gives the batch in hand to a commit, after the one before it.
+    async fn hand_over(&mut self, conclusion: Option<Conclusion>) -> Result<(), Error> {
+        self.settle().await?;
+        if self.batch.is_empty() && conclusion.is_none() {
+            return Ok(());
+        }
+        let batch = std::mem::take(&mut self.batch);
+        let keys = if self.probing {
+            batch.keys.clone()
+        } else {
+            HashSet::new()
+        };
+        let revision = batch.revision();
+        let commit = Arc::clone(&self.store).commit(batch, conclusion);
+        let task = self.store.context.tracker.spawn(commit.in_current_span());
+        self.in_flight = Some(InFlight {
+            keys,
+            revision,
+            task,
+        });
+        Ok(())
+    }
+
+    /// Waits for the commit in flight.
+    async fn settle(&mut self) -> Result<Option<Ending>, Error> {
+        let Some(flight) = self.in_flight.take() else {
+            return Ok(None);
+        };
+        let committed = flight.task.await.map_err(|_| Error::Crashed)??;
+        if let Some(revision) = flight.revision {
+            self.applied = revision;
+        }
+        if committed.met_known_keys
+            && self.store.context.resource.write_disposition == WriteDisposition::Merge
+        {
+            self.probing = true;
+        }
+        Ok(committed.ending)
+    }
+
+    /// Commits what is in hand and gets ready for the walk's repetition.
+    async fn restart(&mut self) -> Result<(), Error> {
+        self.batch.checkpoint = None;
+        self.hand_over(None).await?;
+        self.settle().await?;
+        if self.store.context.resource.write_disposition == WriteDisposition::Merge
+            && self.store.keyed
+        {
+            self.probing = self.probing || self.read.records > 0;
+        }
+        self.store.restart_walk().await;
+        Ok(())
+    }
+
+    /// Keeps the rows that were read before an error, with the place to resume at.
+    async fn save_what_is_read(&mut self, error: &Error) {
+        if matches!(
+            error,
+            Error::Lost | Error::Load(_) | Error::Record(_) | Error::Crashed
+        ) {
+            // The commit itself is in trouble. What is in flight must still end before the run does.
+            self.settle().await.ok();
+            return;
+        }
+        let saved = async {
+            self.hand_over(None).await?;
+            self.settle().await
+        };
+        if let Err(error) = saved.await {
+            debug!(%error, "the rows in hand could not be saved; the next run reads them again");
+        }
+    }
+
+    /// The last batch, the cursor and the run's end, in one transaction.
+    async fn conclude(mut self, plan: &Plan, read: Read) -> Result<Ending, Error> {
+        let resource = Arc::clone(&self.store.context.resource);
+        if resource.write_disposition == WriteDisposition::Replace
+            && read.records == 0
+            && self.has_rows
+            && !resource.allow_empty
+        {
+            return Err(Error::Empty);
+        }
+        // Before the transaction, so that the run's rejects are all counted by then.
+        self.settle().await?;
+        let conclusion = Conclusion {
+            cursor: resource
+                .endpoint
+                .incremental
+                .as_ref()
+                .and_then(|_| later(plan.cursor.clone(), read.cursor)),
+            cursor_from: plan.cursor.as_ref().map(|cursor| cursor.raw.clone()),
+            watermark_at: read.cap,
+        };
+        self.hand_over(Some(conclusion)).await?;
+        match self.settle().await? {
+            Some(ending) => Ok(ending),
+            None => Err(Error::Crashed),
+        }
+    }
+
+    fn add(&mut self, delta: &Counters) {
+        self.batch.counters += *delta;
+        self.gauge.add(delta);
+    }
+
+    /// Adds what the walk has done on the wire since it was last asked.
+    fn count(&mut self, walk: &Walk) {
+        let now = walk.tally();
+        let before = std::mem::replace(&mut self.tally, now);
+        let delta = Counters {
+            http_requests: signed_u64(now.requests - before.requests),
+            http_retries: signed_u64(now.retries - before.retries),
+            http_429: signed_u64(now.http_429 - before.http_429),
+            bytes_in: signed_u64(now.bytes_in - before.bytes_in),
+            wait_rate_ms: signed_u64(now.wait_rate_ms - before.wait_rate_ms),
+            wait_retry_ms: signed_u64(now.wait_retry_ms - before.wait_retry_ms),
+            fetch_ms: signed_u64(now.fetch_ms - before.fetch_ms),
+            ..Counters::default()
+        };
+        self.add(&delta);
+    }
+}
+
+/// How a resource's records become rows.
+pub(super) fn map_spec(resource: &Resource) -> MapSpec {
+    MapSpec {
+        primary_key: resource.primary_key.clone(),
+        cursor_path: resource
+            .endpoint
+            .incremental
+            .as_ref()
+            .map(|i| i.cursor_path.clone()),
+        max_table_nesting: resource.max_table_nesting,
+        mapping_version: mapping_version(resource.max_table_nesting),
+    }
+}
+
+fn mapping_version(max_table_nesting: Option<u32>) -> u64 {
+    let nesting = max_table_nesting.map_or(u64::MAX, u64::from);
+    xxh3_64([MAPPING_VERSION.to_be_bytes(), nesting.to_be_bytes()].as_flattened())
+}
+
+fn later(a: Option<CursorValue>, b: Option<CursorValue>) -> Option<CursorValue> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.max(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+fn new_reject(reject: Reject) -> NewReject {
+    NewReject {
+        key: reject.key,
+        stage: "shape",
+        column: reject.path,
+        reason: reject.reason.to_owned(),
+        sqlstate: None,
+    }
+}
+
+fn signed(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn signed_u64(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+async fn sleep_until(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
