@@ -1,12 +1,21 @@
 //! `rosterd check`: says what a configuration means, or everything that is wrong with it.
 
-use std::fmt::Write;
+use std::{fmt::Write, sync::Arc};
 
 use chrono::{DateTime, Utc};
+use clap::Args;
+use tokio_util::sync::CancellationToken;
 
-use crate::clock;
-use crate::config::{
-    Config, Problems, endpoint::Paginator, schedule::Schedule, source::WriteDisposition,
+use super::{Arguments as Global, Exit, output};
+use crate::{
+    clock,
+    config::{
+        Config, Problems, Resource, endpoint::Paginator, schedule::Schedule,
+        source::WriteDisposition,
+    },
+    daemon::Base,
+    fault::Fault,
+    fetch, postgres,
 };
 
 /// What the configuration makes the daemon do, for people: one line per resource, then the warnings.
@@ -106,4 +115,87 @@ mod tests {
         assert!(complaint.starts_with("rosterd.yaml:1:1: a: unknown key"));
         assert!(complaint.ends_with("\n2 problems in the configuration\n"));
     }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Print the effective configuration, defaults merged, secrets masked.
+    #[arg(long)]
+    print: bool,
+    /// Also connect: to the database, and to each API for its first page.
+    #[arg(long)]
+    connect: bool,
+}
+
+pub(super) async fn execute(global: &Global, own: &Arguments) -> anyhow::Result<Exit> {
+    let config = match global.read() {
+        Ok(config) => config,
+        Err(problems) => {
+            output::say(complaint(&problems).trim_end());
+            return Ok(Exit::Usage);
+        }
+    };
+    let text = if own.print {
+        print(&config)
+    } else {
+        report(&config)
+    };
+    output::print(&text)?;
+    if !own.connect {
+        return Ok(Exit::Success);
+    }
+    let _log = global.start_log(&config)?;
+    let base = Base::start(&config).await?;
+    let database = postgres::probe(&base.server.connect_options()).await;
+    base.close().await;
+    let mut well = told(
+        "database",
+        database
+            .map(|version| format!("Postgres {version}"))
+            .map_err(|e| e.fault()),
+    )?;
+    for source in &config.sources {
+        let api = Arc::new(fetch::Api::new(source)?);
+        for resource in &source.resources {
+            let name = format!("{}/{}", source.name, resource.name);
+            well &= told(&name, first_page(&api, resource).await)?;
+        }
+    }
+    Ok(if well { Exit::Success } else { Exit::Failure })
+}
+
+async fn first_page(api: &Arc<fetch::Api>, resource: &Resource) -> Result<String, Fault> {
+    let plan = fetch::WalkPlan {
+        endpoint: resource.endpoint.clone(),
+        start_value: resource
+            .endpoint
+            .incremental
+            .as_ref()
+            .and_then(|i| i.initial_value.clone()),
+        resume: None,
+        first_page: 0,
+        max_pages: 1,
+    };
+    let page = api
+        .walk(plan, CancellationToken::new())
+        .next()
+        .await
+        .map_err(|error| error.fault())?;
+    Ok(format!(
+        "{} records on the first page",
+        page.map_or(0, |page| page.records.len())
+    ))
+}
+
+/// One line for what was tried; whether it went well.
+fn told(what: &str, result: Result<String, Fault>) -> anyhow::Result<bool> {
+    let (line, well) = match result {
+        Ok(said) => (format!("ok      {what}: {said}\n"), true),
+        Err(fault) => (
+            format!("failed  {what}: {fault}\n        hint: {}\n", fault.hint),
+            false,
+        ),
+    };
+    output::print(&line)?;
+    Ok(well)
 }

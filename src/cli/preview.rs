@@ -1,0 +1,116 @@
+//! `rosterd preview`: a resource's first page, and what loading it would do. Writes nothing.
+
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::{Arguments as Global, Exit, Format, Loaded, output, select};
+use crate::{
+    config::{Config, Resource, Source},
+    daemon::Base,
+    fetch::Api,
+    postgres,
+    sync::preview::{Preview, preview},
+};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The resource.
+    #[arg(value_name = "SOURCE/RESOURCE")]
+    resource: String,
+    /// How many records to show. They are shown as the API sent them: mind who looks on.
+    #[arg(long, short = 'n', default_value_t = 3)]
+    records: usize,
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+}
+
+pub(super) async fn execute(global: &Global, own: &Arguments) -> anyhow::Result<Exit> {
+    let Loaded { config, log: _log } = global.load()?;
+    select::check(&config, std::slice::from_ref(&own.resource))?;
+    let (source, resource) = find(&config, &own.resource)?;
+    let base = Base::start(&config).await?;
+    let result = async {
+        let options = base.server.connect_options();
+        postgres::probe(&options).await?;
+        postgres::migrate(&options).await?;
+        let api = Arc::new(Api::new(source)?);
+        anyhow::Ok(preview(resource, &api, &base.pool, own.records).await?)
+    };
+    let result = Box::pin(result).await;
+    base.close().await;
+    let preview = result.inspect_err(explain)?;
+    match own.format {
+        Format::Json => output::print(&(serde_json::to_string_pretty(&preview)? + "\n"))?,
+        Format::Table => show(&preview)?,
+    }
+    Ok(Exit::Success)
+}
+
+/// Says what an operator can do about a failed preview.
+fn explain(error: &anyhow::Error) {
+    if let Some(error) = error.downcast_ref::<crate::sync::Error>() {
+        let fault = error.fault();
+        output::say(&format!("{fault}\nhint: {}", fault.hint));
+    }
+}
+
+fn find<'a>(config: &'a Config, wanted: &str) -> anyhow::Result<(&'a Source, &'a Resource)> {
+    let (source, resource) = wanted.split_once('/').unwrap_or((wanted, ""));
+    let resource = resource.rsplit('/').next().unwrap_or_default();
+    let found = config
+        .sources
+        .iter()
+        .find(|s| s.name == source)
+        .and_then(|s| {
+            let resource = if resource.is_empty() {
+                s.resources.first()
+            } else {
+                s.resources.iter().find(|r| r.name == resource)
+            };
+            resource.map(|resource| (s, resource))
+        });
+    found.ok_or_else(|| anyhow::anyhow!("name one resource as SOURCE/RESOURCE"))
+}
+
+fn show(preview: &Preview) -> anyhow::Result<()> {
+    output::print(&format!(
+        "request   {}\nrecords   {} on the first page\n\n",
+        preview.request, preview.records
+    ))?;
+    for record in &preview.sample {
+        output::print(&format!("{}\n", record.get()))?;
+    }
+    output::print(&format!("\ntable     {}\n", preview.table))?;
+    output::rows(
+        Format::Table,
+        &preview.columns,
+        &["column", "type", "from", "key"],
+        |column| {
+            let key = if column.key { "yes" } else { "" };
+            vec![
+                column.name.clone(),
+                column.kind.to_owned(),
+                column.path.clone(),
+                key.to_owned(),
+            ]
+        },
+    )?;
+    for ddl in &preview.ddl {
+        output::print(&format!("ddl       {ddl}\n"))?;
+    }
+    output::print(&format!(
+        "\nof this page: {} would be inserted, {} updated, {} are unchanged, {} rejected\n",
+        preview.would_insert,
+        preview.would_update,
+        preview.unchanged,
+        preview.rejects.len()
+    ))?;
+    for (reason, path) in &preview.rejects {
+        output::print(&format!(
+            "reject    {reason} {}\n",
+            path.as_deref().unwrap_or_default()
+        ))?;
+    }
+    Ok(())
+}
