@@ -1,8 +1,6 @@
 //! The sample HR API as a client sees it. What it says of itself must be right, because other tests
 //! judge the program by it.
 
-#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
-
 use std::time::Duration;
 
 use rosterd::demo::{Api, Mutation, Options};

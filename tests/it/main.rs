@@ -16,4 +16,6 @@ mod record;
 
 mod serve;
 
+mod shape;
+
 mod support;

@@ -1,7 +1,5 @@
 //! The private server's life, the pool's manners, and the migrations' outcomes.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use std::{
     fs,
     path::{Path, PathBuf},

@@ -1,12 +1,5 @@
 //! The record against a real Postgres: claims, fences, slots, endings, health, retention.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a helper that cannot do its work has failed its test"
-)]
-
 use std::{
     collections::{HashMap, HashSet},
     time::Duration,

@@ -1,8 +1,6 @@
 //! Health, metrics and pages over a real Postgres, asked over plain sockets: a client that behaves
 //! would hide what matters here.
 
-#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
-
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use rosterd::{
@@ -17,31 +15,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// A migrated database of this test's own.
-struct TestDb(PgPool);
-
-impl TestDb {
-    async fn new() -> Self {
-        let server = "postgres://app@127.0.0.1:5599";
-        let name = format!("serve_{:016x}", fastrand::u64(..));
-        let admin = PgPool::connect(&format!("{server}/postgres"))
-            .await
-            .unwrap();
-        sqlx::query(sqlx::AssertSqlSafe(format!("create database {name}")))
-            .execute(&admin)
-            .await
-            .unwrap();
-        let pool = PgPool::connect(&format!("{server}/{name}")).await.unwrap();
-        let folder = std::path::Path::new("migrations");
-        let migrator = sqlx::migrate::Migrator::new(folder).await.unwrap();
-        migrator.run(&pool).await.unwrap();
-        Self(pool)
-    }
-
-    fn pool(&self) -> &PgPool {
-        &self.0
-    }
-}
+use crate::support::db::TestDb;
 
 /// Two sources with a history: one resource well, one refused, one running, one paused, one untouched.
 async fn given_history(pool: &PgPool) {

@@ -1,7 +1,5 @@
 //! What `shape` encodes, read back by a real Postgres: the server is the judge of the wire formats.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use rosterd::{
     config::endpoint::{DottedPath, Step},
     shape::{Column, Encoded, Layout, MapSpec, Mapper, SYSTEM_COLUMNS, Scan, Stamp},
@@ -68,13 +66,14 @@ fn mapper(key_names: &[&str]) -> Mapper {
 }
 
 fn encode(mapper: &mut Mapper, record: &str) -> (Scan, Encoded) {
-    let records = [0..u32::try_from(record.len()).unwrap()];
-    let scan = mapper.scan(record.as_bytes(), &records, None);
+    let whole = 0..u32::try_from(record.len()).unwrap();
+    let records = std::slice::from_ref(&whole);
+    let scan = mapper.scan(record.as_bytes(), records, None);
     let stamp = Stamp {
         run_id: -7,
         synced_at: "1999-12-31T23:59:59.25Z".parse().unwrap(),
     };
-    let encoded = mapper.encode(record.as_bytes(), &records, &scan, &[true], stamp);
+    let encoded = mapper.encode(record.as_bytes(), records, &scan, &[true], stamp);
     assert!(scan.rejects.is_empty() && encoded.rejects.is_empty());
     (scan, encoded)
 }

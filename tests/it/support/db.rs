@@ -5,11 +5,6 @@
 //! watches over each folder: when our end of its pipe closes, for whatever reason, it stops the
 //! server there and removes the folder.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test that cannot get its database has failed"
-)]
-
 use std::{
     os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},

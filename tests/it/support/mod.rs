@@ -2,4 +2,6 @@
 
 pub(crate) mod api;
 
+pub(crate) mod daemon;
+
 pub(crate) mod db;
