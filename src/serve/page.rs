@@ -12,7 +12,10 @@ use super::{
     ask::Unavailable,
     metrics::STATES,
     sparkline::sparkline,
-    words::{about, ago, at, count, counted, resource_link, resource_name, sentence, span, until},
+    words::{
+        about, ago, at, breakable, count, counted, resource_link, resource_name, sentence, span,
+        until,
+    },
 };
 use crate::{
     clock,
@@ -222,7 +225,7 @@ fn resource_table(resources: &[&ResourceHealth], overview: &Overview) -> Markup 
                             a href=(resource_link(&r.source, &r.account, &r.resource)) {
                                 (resource_name(&r.source, &r.account, &r.resource))
                             }
-                            span.table { (r.target_table) }
+                            span.table { (breakable(&r.target_table)) }
                             (remarks(r))
                         }
                         td role="cell" data-label="Age of data" { (data_age(r)) }

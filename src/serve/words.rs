@@ -136,10 +136,17 @@ pub(super) fn sentence(text: &str) -> Markup {
 /// `source / resource`, with the account between them where it is not the only one.
 pub(super) fn resource_name(source: &str, account: &str, resource: &str) -> Markup {
     html! {
-        span.source { (source) }
-        @if account != "default" { span.slash { "/" } span.source { (account) } }
+        span.source { (breakable(source)) }
+        @if account != "default" { span.slash { "/" } span.source { (breakable(account)) } }
         span.slash { "/" }
-        span.resource { (resource) }
+        span.resource { (breakable(resource)) }
+    }
+}
+
+/// A name that may go on in the next line after each underscore and point.
+pub(super) fn breakable(name: &str) -> Markup {
+    html! {
+        @for part in name.split_inclusive(['_', '.']) { (part) wbr; }
     }
 }
 
