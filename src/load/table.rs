@@ -78,12 +78,12 @@ pub async fn inspect(
 }
 
 impl Found {
-    /// The columns that rosterd fills, with the paths the catalogue knows; a column it does not know
-    /// is taken for a top-level field of the same name.
+    /// The columns that rosterd fills, with the paths the catalogue knows. A column without a path is
+    /// somebody else's: it is left alone until a record has a field of its name.
     ///
     /// # Errors
     ///
-    /// [`Error::ColumnType`] for a column that rosterd is to fill and cannot.
+    /// [`Error::ColumnType`] for a column of the catalogue that now has a type rosterd does not write.
     pub fn known(
         &self,
         table: &TableName,
@@ -94,25 +94,23 @@ impl Found {
             if name == "_deleted_at" || SYSTEM_COLUMNS.iter().any(|(own, _)| own == name) {
                 continue;
             }
-            let path = paths
-                .iter()
-                .find(|(column, _)| column == name)
-                .map(|(_, path)| path.clone());
+            let path = paths.iter().find(|(column, _)| column == name);
             match (Kind::from_sql(sql_type), path) {
-                (Some(kind), path) => {
-                    known.push(Column {
-                        name: name.clone(),
-                        path: path.unwrap_or_else(|| vec![name.clone()]),
-                        kind,
-                    });
-                }
-                (None, _) => {
+                (Some(kind), path) => known.push(Column {
+                    name: name.clone(),
+                    path: path.map(|(_, path)| path.clone()).unwrap_or_default(),
+                    kind,
+                }),
+                // Ours once, and altered since.
+                (None, Some(_)) => {
                     return Err(Error::ColumnType {
                         table: table.to_string(),
                         column: name.clone(),
                         found: sql_type.clone(),
                     });
                 }
+                // Somebody else's column, which no field has claimed so far.
+                (None, None) => {}
             }
         }
         Ok(known)

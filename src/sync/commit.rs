@@ -29,7 +29,7 @@ use crate::{
         write::{self, Written},
     },
     record::{self, CatalogColumn, Claim, Counters, Cursor, Ending, NewReject, Status},
-    shape::{Column, CursorValue, Layout},
+    shape::{Column, CursorValue, Layout, identifier},
 };
 
 /// Generations tell full walks apart where rows that were not seen are deleted.
@@ -94,10 +94,7 @@ pub(super) async fn open(
     gauge: &Arc<Gauge>,
 ) -> Result<Opened, Error> {
     let resource = &context.resource;
-    let name = TableName::new(
-        &crate::shape::identifier(&resource.schema),
-        &crate::shape::identifier(&resource.table),
-    );
+    let name = TableName::new(&identifier(&resource.schema), &identifier(&resource.table));
     let keyed =
         !resource.primary_key.is_empty() && resource.write_disposition != WriteDisposition::Append;
 
@@ -156,12 +153,16 @@ fn key_names(resource: &crate::config::Resource, columns: &[Column]) -> Vec<Stri
     resource
         .primary_key
         .iter()
-        .filter_map(|path| {
+        .map(|path| {
             let keys = path.keys();
+            // A table that somebody made has no paths yet; the name is then the one rosterd would give.
             columns
                 .iter()
                 .find(|column| column.path == keys)
-                .map(|column| column.name.clone())
+                .map_or_else(
+                    || identifier(&keys.join("__")),
+                    |column| column.name.clone(),
+                )
         })
         .collect()
 }

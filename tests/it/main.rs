@@ -2,6 +2,8 @@
 
 #![cfg(test)]
 
+mod adoption;
+
 mod boundaries;
 
 mod config;
