@@ -202,7 +202,7 @@ impl Store {
                 .try_commit(&batch, conclusion.as_ref(), &mut prepared)
                 .await
             {
-                Ok(()) => return self.done(prepared),
+                Ok(()) => return self.done(&batch, prepared),
                 Err(error) => error,
             };
             if !error.is_transient() || Instant::now() + wait > deadline {
@@ -213,13 +213,14 @@ impl Store {
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(Duration::from_secs(5));
             if prepared.is_some() && self.came_through().await {
-                return self.done(prepared);
+                return self.done(&batch, prepared);
             }
         }
     }
 
-    fn done(&self, prepared: Option<Committed>) -> Result<Committed, Error> {
+    fn done(&self, batch: &Batch, prepared: Option<Committed>) -> Result<Committed, Error> {
         self.version.fetch_add(1, Ordering::SeqCst);
+        self.gauge.book(&batch.counters);
         let committed = prepared.ok_or(Error::Crashed)?;
         self.gauge.add(&committed.written);
         Ok(committed)

@@ -14,6 +14,8 @@ pub struct Gauge {
 struct Inner {
     phase: String,
     counters: Counters,
+    /// The part of them that stands in the run's row.
+    booked: Counters,
     total: Option<u64>,
 }
 
@@ -41,6 +43,28 @@ impl Gauge {
 
     pub(crate) fn add(&self, delta: &Counters) {
         self.inner().counters += *delta;
+    }
+
+    /// Says that a batch's counters were committed.
+    pub(crate) fn book(&self, batch: &Counters) {
+        self.inner().booked += *batch;
+    }
+
+    /// What was sent and waited for without a batch to count it: the cost of requests that failed, and of
+    /// pages whose rows were not saved.
+    pub(crate) fn unbooked_traffic(&self) -> Counters {
+        let inner = self.inner();
+        let (all, booked) = (&inner.counters, &inner.booked);
+        Counters {
+            http_requests: all.http_requests - booked.http_requests,
+            http_retries: all.http_retries - booked.http_retries,
+            http_429: all.http_429 - booked.http_429,
+            bytes_in: all.bytes_in - booked.bytes_in,
+            wait_rate_ms: all.wait_rate_ms - booked.wait_rate_ms,
+            wait_retry_ms: all.wait_retry_ms - booked.wait_retry_ms,
+            fetch_ms: all.fetch_ms - booked.fetch_ms,
+            ..Counters::default()
+        }
     }
 
     /// Records the API says there are, as far as it does.

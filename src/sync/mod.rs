@@ -111,7 +111,10 @@ async fn run_in_span(
     let ending = match result {
         Ok(ending) => ending,
         Err(error) => {
-            let ending = ending_of(&error, halted, stop.is_cancelled());
+            let ending = Ending {
+                counters: gauge.unbooked_traffic(),
+                ..ending_of(&error, halted, stop.is_cancelled())
+            };
             close(&context, &claim, ending).await
         }
     };
