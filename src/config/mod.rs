@@ -184,6 +184,15 @@ impl Config {
             match &source.client.auth {
                 Some(Auth::ApiKey { key, .. }) => secrets.push(key.clone()),
                 Some(Auth::Bearer { token }) => secrets.push(token.clone()),
+                Some(Auth::Token(token)) => {
+                    secrets.extend(token.fields.values().chain(token.headers.values()).cloned());
+                    secrets.extend(
+                        token
+                            .basic
+                            .iter()
+                            .flat_map(|(user, word)| [user.clone(), word.clone()]),
+                    );
+                }
                 Some(Auth::HttpBasic { username, password }) => {
                     secrets.extend([username.clone(), password.clone()]);
                 }

@@ -69,6 +69,49 @@ pub enum Auth {
         username: Secret,
         password: Secret,
     },
+    Token(Box<TokenAuth>),
+}
+
+/// A token that is fetched first, kept, and renewed before it expires.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenAuth {
+    /// Where it is asked for; the only other origin that gets a credential.
+    pub url: Url,
+    pub headers: IndexMap<String, Secret>,
+    /// Fields of the request's body, secrets among them.
+    pub fields: IndexMap<String, Secret>,
+    pub format: TokenFormat,
+    /// User and password of the request itself.
+    pub basic: Option<(Secret, Secret)>,
+    pub token_path: DottedPath,
+    /// Seconds that the token is good for.
+    pub expires_path: DottedPath,
+    /// Taken when the answer does not say how long the token is good for.
+    pub lifetime: Duration,
+    pub place: TokenPlace,
+}
+
+/// How the body of a token's request is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenFormat {
+    Form,
+    Json,
+}
+
+/// Where the token goes in the requests that it opens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TokenPlace {
+    /// `prefix` stands before the token: `Bearer `.
+    Header {
+        name: String,
+        prefix: String,
+    },
+    Query {
+        name: String,
+    },
+    Cookie {
+        name: String,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

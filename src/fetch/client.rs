@@ -125,7 +125,7 @@ impl Client {
         let mut headers = self.headers.clone();
         headers.extend(draft.headers.clone());
         if let Some(signer) = signer {
-            signer.sign(&mut url, &mut headers);
+            signer.sign(&mut url, &mut headers).await?;
         }
         let mut request = reqwest::Request::new(draft.method.clone(), url);
         *request.headers_mut() = headers;

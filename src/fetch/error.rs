@@ -31,6 +31,10 @@ pub enum Error {
         after: Option<Duration>,
         at: Address,
     },
+    #[error("{at} refuses to give a token (status {status})")]
+    TokenRefused { status: u16, at: Address },
+    #[error("the answer of {at} holds no token where one was expected")]
+    TokenMissing { at: Address },
     #[error("the API asks to wait {} s, more than max_wait allows", after.as_secs())]
     RateLimited { after: Duration },
     #[error("redirected to {host}; redirects are not followed")]
@@ -136,6 +140,8 @@ impl Error {
             | Self::BadHeader { .. }
             | Self::BadPath { .. }
             | Self::BadPosition
+            | Self::TokenRefused { .. }
+            | Self::TokenMissing { .. }
             | Self::RateLimited { .. }
             | Self::Redirect { .. }
             | Self::ForeignLink { .. }
@@ -200,6 +206,18 @@ impl Error {
             ),
             Self::Transport { trouble, .. } => trouble.describe(),
             Self::Status { status, .. } => describe_status(*status),
+            Self::TokenRefused { .. } => (
+                Class::Auth,
+                "token_refused",
+                "look at the client, its secret and its scopes in client.auth; the API's operator may have to renew them",
+                false,
+            ),
+            Self::TokenMissing { .. } => (
+                Class::Auth,
+                "token_missing",
+                "compare client.auth.token_path with the answer of the token's server",
+                false,
+            ),
             Self::RateLimited { .. } => (
                 Class::RateLimit,
                 "rate_limited",

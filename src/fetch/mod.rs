@@ -39,6 +39,8 @@ mod select;
 
 mod tally;
 
+mod token;
+
 mod walk;
 
 pub use address::Address;
@@ -71,7 +73,7 @@ impl Api {
                 .client
                 .auth
                 .as_ref()
-                .map(auth::Signer::new)
+                .map(|auth| auth::Signer::new(auth, &source.client))
                 .transpose()?,
             config: source.client.clone(),
         })

@@ -9,10 +9,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Api, Decision, Error,
+    auth::Signer,
     client::Answer,
     decode::{Decoded, Decoder},
     request::Draft,
     tally::Counters,
+    token::Tokens,
 };
 use crate::{clock, config::source::Retry, failpoint};
 
@@ -34,11 +36,23 @@ impl Api {
     pub(super) async fn fetch(&self, job: &Job) -> Result<(Answer, Decoded), Error> {
         let policy = &self.config.retry;
         let mut tries: u32 = 0;
+        let mut renewed = false;
         loop {
+            let tokens = self.auth.as_ref().and_then(Signer::tokens);
+            let generation = tokens.map_or(0, Tokens::generation);
             let error = match self.attempt(job).await {
                 Ok(fetched) => return Ok(fetched),
                 Err(error) => error,
             };
+            // A token may be revoked before its time: one fresh one, then the refusal is final.
+            if let (Error::Status { status: 401, .. }, Some(tokens), false) =
+                (&error, tokens, renewed)
+            {
+                renewed = true;
+                tokens.forget(generation.max(1)).await;
+                job.tally.retry();
+                continue;
+            }
             tries += 1;
             let (most, hint) = match error.retry() {
                 Decision::Retry { after } => (policy.max_retries, after),

@@ -332,11 +332,11 @@ fn every_problem_is_told_with_its_place_and_all_of_them_at_once() {
         (
             "keys of dlt that are not built yet",
             source(
-                "auth: {type: oauth2_client_credentials}",
+                "auth: {type: jwt}",
                 "- name: a\n  processing_steps: []\n  endpoint: {paginator: single_page, response_actions: [], incremental: {cursor_path: u, end_value: x, start_param: s}}",
             ),
             vec![
-                ("5:20", "sources.hr.client.auth.type", "`oauth2_client_credentials` is not supported yet"),
+                ("5:20", "sources.hr.client.auth.type", "`jwt` is not supported yet"),
                 ("8:9", "sources.hr.resources[0].processing_steps", "`processing_steps` is not supported yet"),
                 ("9:44", "sources.hr.resources[0].endpoint.response_actions", "`response_actions` is not supported yet"),
                 ("9:96", "sources.hr.resources[0].endpoint.incremental.end_value", "`end_value` is not supported yet"),

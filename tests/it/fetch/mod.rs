@@ -22,6 +22,8 @@ mod pace;
 
 mod paging;
 
+mod tokens;
+
 fn path(text: &str) -> DottedPath {
     DottedPath(text.split('.').map(|key| Step::Key(key.into())).collect())
 }
