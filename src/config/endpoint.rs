@@ -12,6 +12,7 @@ use super::{
     incremental::IncrementalFile,
     paginator::PaginatorFile,
     problem::Problems,
+    template::{Piece, Place, path_segment, pieces, with_vars},
     tree::Node,
 };
 
@@ -175,14 +176,20 @@ impl EndpointFile {
         &mut self,
         name: &str,
         base: Option<&Url>,
+        vars: &IndexMap<String, String>,
         node: &Node,
         problems: &mut Problems,
     ) -> Option<Endpoint> {
+        let incremental = self.incremental.as_ref().and_then(|tried| tried.0.as_ref());
+        let names = Names {
+            vars,
+            incremental: incremental.map(|file| file.initial_value.is_some()),
+        };
         let path = self.path.get_or_insert_with(|| name.to_owned()).clone();
-        let path = self.check_path(&path, base, node.nearest(&["path"]), problems);
-        let params = self.plain_params(node, problems);
-        let headers = self.plain_headers(node, problems);
-        let json = self.plain_body(node, problems);
+        let path = check_path(&path, base, names, node.nearest(&["path"]), problems);
+        let params = self.plain_params(names, node, problems);
+        let headers = self.plain_headers(names, node, problems);
+        let json = self.plain_body(names, node, problems);
         let selector = Selector::parse(&self.data_selector);
         if selector.is_none() {
             node.nearest(&["data_selector"]).wrong(
@@ -243,46 +250,12 @@ impl EndpointFile {
         })
     }
 
-    /// The path without escapes, if it stays with the client's origin.
-    fn check_path(
+    fn plain_params(
         &self,
-        text: &str,
-        base: Option<&Url>,
-        at: &Node,
+        names: Names<'_>,
+        node: &Node,
         problems: &mut Problems,
-    ) -> Option<String> {
-        let path = literal(text, at, problems)?;
-        if path.contains(char::is_control) || path.contains(['\\', '#', ' ']) {
-            at.wrong(
-                problems,
-                "holds a blank, `#`, `\\` or a control character; encode it",
-            );
-            return None;
-        }
-        if path.starts_with("//") {
-            at.wrong(problems, "expected a path with one `/` in front");
-            return None;
-        }
-        if path.contains("://") && !path.starts_with('/') && !path.starts_with('?') {
-            match Url::parse(&path) {
-                Ok(url) if base.is_none_or(|base| base.origin() == url.origin()) => {}
-                Ok(_) => {
-                    at.wrong(
-                        problems,
-                        "another origin than `client.base_url`: the credentials would be sent there",
-                    );
-                    return None;
-                }
-                Err(_) => {
-                    at.wrong(problems, "not a URL");
-                    return None;
-                }
-            }
-        }
-        Some(path)
-    }
-
-    fn plain_params(&self, node: &Node, problems: &mut Problems) -> IndexMap<String, Value> {
+    ) -> IndexMap<String, Value> {
         let mut params = IndexMap::new();
         for (name, json) in self.params.iter().flatten() {
             let at = node.nearest(&["params", name]);
@@ -308,7 +281,7 @@ impl EndpointFile {
             let name = literal(name, at, problems);
             if let (Some(name), Some(value), false) = (
                 name,
-                literal_json(&json.value, at, problems),
+                names.template_json(&json.value, at, problems),
                 json.value.is_null(),
             ) {
                 params.insert(name, value);
@@ -317,7 +290,12 @@ impl EndpointFile {
         params
     }
 
-    fn plain_headers(&self, node: &Node, problems: &mut Problems) -> IndexMap<String, String> {
+    fn plain_headers(
+        &self,
+        names: Names<'_>,
+        node: &Node,
+        problems: &mut Problems,
+    ) -> IndexMap<String, String> {
         let mut headers = IndexMap::new();
         for (name, value) in self.headers.iter().flatten() {
             let at = node.nearest(&["headers", name]);
@@ -330,14 +308,14 @@ impl EndpointFile {
             if value.text.contains(char::is_control) {
                 at.wrong(problems, "holds a line break or control character");
             }
-            if let Some(value) = literal(&value.text, at, problems) {
+            if let Some(value) = names.template(&value.text, false, str::to_owned, at, problems) {
                 headers.insert(name.clone(), value);
             }
         }
         headers
     }
 
-    fn plain_body(&self, node: &Node, problems: &mut Problems) -> Option<Value> {
+    fn plain_body(&self, names: Names<'_>, node: &Node, problems: &mut Problems) -> Option<Value> {
         let json = self.json.as_ref()?;
         let at = node.nearest(&["json"]);
         if !json.value.is_object() && !json.value.is_array() {
@@ -347,7 +325,35 @@ impl EndpointFile {
         if matches!(self.method, MethodFile::Get) {
             at.wrong(problems, "a body needs `method: POST`");
         }
-        literal_json(&json.value, at, problems)
+        names.template_json(&json.value, at, problems)
+    }
+}
+
+impl Endpoint {
+    /// Whether a walk asks only for what changed since the last one, once there was one.
+    #[must_use]
+    pub fn asks_for_changes(&self) -> bool {
+        let start_param = self
+            .incremental
+            .as_ref()
+            .and_then(|i| i.start_param.as_ref());
+        start_param.is_some()
+            || names_start(&self.path)
+            || self.headers.values().any(|text| names_start(text))
+            || self.params.values().chain(&self.json).any(json_names_start)
+    }
+}
+
+fn names_start(text: &str) -> bool {
+    pieces(text).is_ok_and(|pieces| pieces.contains(&Piece::Place(Place::StartValue)))
+}
+
+fn json_names_start(value: &Value) -> bool {
+    match value {
+        Value::String(text) => names_start(text),
+        Value::Array(items) => items.iter().any(json_names_start),
+        Value::Object(map) => map.values().any(json_names_start),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }
 
@@ -382,56 +388,137 @@ impl Paginator {
     }
 }
 
-/// The text with `{{` and `}}` as single braces. Placeholders in single braces are not built yet.
-fn literal(text: &str, at: &Node, problems: &mut Problems) -> Option<String> {
-    let mut out = String::with_capacity(text.len());
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
-        match c {
-            '{' | '}' if chars.peek() == Some(&c) => {
-                chars.next();
-                out.push(c);
-            }
-            '{' => {
+/// The path with its places, if it stays with the client's origin whatever fills them.
+fn check_path(
+    text: &str,
+    base: Option<&Url>,
+    names: Names<'_>,
+    at: &Node,
+    problems: &mut Problems,
+) -> Option<String> {
+    let template = names.template(text, true, path_segment, at, problems)?;
+    let pieces = pieces(&template).ok()?;
+    let path: String = pieces
+        .iter()
+        .map(|piece| match piece {
+            Piece::Text(text) => text.as_str(),
+            // Filled with one encoded segment, or a part of one.
+            Piece::Place(_) => "place",
+        })
+        .collect();
+    if path.contains(char::is_control) || path.contains(['\\', '#', ' ']) {
+        at.wrong(
+            problems,
+            "holds a blank, `#`, `\\` or a control character; encode it",
+        );
+        return None;
+    }
+    if path.starts_with("//") {
+        at.wrong(problems, "expected a path with one `/` in front");
+        return None;
+    }
+    if path.contains("://") && !path.starts_with('/') && !path.starts_with('?') {
+        match Url::parse(&path) {
+            Ok(url) if base.is_none_or(|base| base.origin() == url.origin()) => {}
+            Ok(_) => {
                 at.wrong(
                     problems,
-                    "placeholders such as `{resources.parent.id}` are not supported yet; write `{{` and `}}` for the signs themselves",
+                    "another origin than `client.base_url`: the credentials would be sent there",
                 );
                 return None;
             }
-            '}' => {
-                at.wrong(
-                    problems,
-                    "a `}` alone; write `{{` and `}}` for the signs themselves",
-                );
+            Err(_) => {
+                at.wrong(problems, "not a URL");
                 return None;
             }
-            c => out.push(c),
         }
     }
-    Some(out)
+    Some(template)
 }
 
-/// The same for every text of a JSON value, keys included.
-fn literal_json(value: &Value, at: &Node, problems: &mut Problems) -> Option<Value> {
-    Some(match value {
-        Value::String(text) => Value::String(literal(text, at, problems)?),
-        Value::Array(items) => Value::Array(
-            items
-                .iter()
-                .map(|item| literal_json(item, at, problems))
-                .collect::<Option<_>>()?,
-        ),
-        Value::Object(map) => Value::Object(
-            map.iter()
-                .map(|(key, value)| {
-                    Some((
-                        literal(key, at, problems)?,
-                        literal_json(value, at, problems)?,
-                    ))
-                })
-                .collect::<Option<_>>()?,
-        ),
-        Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
-    })
+/// What the texts of an endpoint may name.
+#[derive(Clone, Copy)]
+struct Names<'a> {
+    vars: &'a IndexMap<String, String>,
+    /// Whether `endpoint.incremental` is there, and whether it has an initial value.
+    incremental: Option<bool>,
+}
+
+impl Names<'_> {
+    /// The text with its variables filled, still with its places; checked, so that a walk can fill them.
+    ///
+    /// `needed`: a text that cannot be left out when a place has no value.
+    fn template(
+        self,
+        text: &str,
+        needed: bool,
+        encode: impl Fn(&str) -> String,
+        at: &Node,
+        problems: &mut Problems,
+    ) -> Option<String> {
+        let text = with_vars(text, self.vars, encode);
+        let pieces = match pieces(&text) {
+            Ok(pieces) => pieces,
+            Err(message) => {
+                at.wrong(problems, message);
+                return None;
+            }
+        };
+        let has_places = pieces.iter().any(|piece| matches!(piece, Piece::Place(_)));
+        match self.incremental {
+            None if has_places => {
+                at.wrong(problems, "the placeholder needs `endpoint.incremental`");
+                None
+            }
+            Some(false) if has_places && needed => {
+                at.wrong(
+                    problems,
+                    "the first walk has nothing to put here: set `incremental.initial_value`",
+                );
+                None
+            }
+            _ => Some(text),
+        }
+    }
+
+    /// The same for every text of a JSON value; keys are taken as they are.
+    fn template_json(self, value: &Value, at: &Node, problems: &mut Problems) -> Option<Value> {
+        Some(match value {
+            Value::String(text) => {
+                Value::String(self.template(text, false, str::to_owned, at, problems)?)
+            }
+            Value::Array(items) => Value::Array(
+                items
+                    .iter()
+                    .map(|item| self.template_json(item, at, problems))
+                    .collect::<Option<_>>()?,
+            ),
+            Value::Object(map) => Value::Object(
+                map.iter()
+                    .map(|(key, value)| {
+                        Some((
+                            literal(key, at, problems)?,
+                            self.template_json(value, at, problems)?,
+                        ))
+                    })
+                    .collect::<Option<_>>()?,
+            ),
+            Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
+        })
+    }
+}
+
+/// A text that has no places: `{{` and `}}` as single braces.
+fn literal(text: &str, at: &Node, problems: &mut Problems) -> Option<String> {
+    match pieces(text).as_deref() {
+        Ok([Piece::Text(text)]) => Some(text.clone()),
+        Ok(_) => {
+            at.wrong(problems, "a placeholder cannot stand in a name");
+            None
+        }
+        Err(message) => {
+            at.wrong(problems, *message);
+            None
+        }
+    }
 }

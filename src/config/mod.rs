@@ -29,6 +29,8 @@ mod incremental;
 
 pub mod schedule;
 
+pub mod template;
+
 pub mod secret;
 
 mod tree;

@@ -1,5 +1,6 @@
 //! Section `resources`: one endpoint that fills one table.
 
+use indexmap::IndexMap;
 use std::num::{NonZeroU64, NonZeroUsize};
 
 use chrono_tz::Tz;
@@ -132,6 +133,8 @@ impl Decode for DispositionFile {
 pub(super) struct Shared<'a> {
     pub(super) schema: &'a str,
     pub(super) base_url: Option<&'a Url>,
+    /// What endpoints name as `{vars.<name>}`.
+    pub(super) vars: &'a IndexMap<String, String>,
     pub(super) timezone: Tz,
     pub(super) max_table_nesting: Option<u32>,
 }
@@ -204,20 +207,15 @@ impl ResourceFile {
             );
         }
         let at = node.nearest(&["endpoint"]);
-        let endpoint =
-            self.endpoint
-                .as_mut()?
-                .0
-                .as_mut()?
-                .0
-                .resolve(&name, shared.base_url, at, problems);
+        let endpoint = self.endpoint.as_mut()?.0.as_mut()?.0.resolve(
+            &name,
+            shared.base_url,
+            shared.vars,
+            at,
+            problems,
+        );
         let endpoint = endpoint?;
-        if write_disposition == WriteDisposition::Replace
-            && endpoint
-                .incremental
-                .as_ref()
-                .is_some_and(|incremental| incremental.start_param.is_some())
-        {
+        if write_disposition == WriteDisposition::Replace && endpoint.asks_for_changes() {
             node.nearest(&["write_disposition"]).wrong(
                 problems,
                 "`replace` with `incremental` would leave only the latest changes in the table",

@@ -9,7 +9,7 @@ use super::{
     Secret,
     client::ClientFile,
     database::is_reserved_schema,
-    decode::{Short, Tried, section},
+    decode::{Guarded, Short, Tried, section},
     endpoint::{DottedPath, Endpoint},
     problem::Problems,
     resource::{ResourceFile, Shared},
@@ -201,6 +201,8 @@ section! {
         client: Tried<ClientFile>; required,
         /// As in a resource, for those that do not say otherwise.
         max_table_nesting: u32,
+        /// Values that endpoints name as `{vars.<name>}`: a tenant, a region.
+        vars: IndexMap<String, Guarded>,
         /// The endpoints, each filling one table. A bare text stands for its `name`.
         resources: Vec<Tried<Short<ResourceFile>>>; required,
         /// What all resources have in common. A resource's own key replaces the one here; in `endpoint`, `params` and `json` are merged key by key.
@@ -247,9 +249,16 @@ impl SourceFile {
         if self.resources.is_empty() {
             list.wrong(problems, "expected at least one resource");
         }
+        let vars: IndexMap<String, String> = self
+            .vars
+            .iter()
+            .flatten()
+            .map(|(name, value)| (name.clone(), value.text.clone()))
+            .collect();
         let shared = Shared {
             schema: schema.unwrap_or(name),
             base_url: self.client.0.as_ref().map(|client| &client.base_url),
+            vars: &vars,
             timezone,
             max_table_nesting: self.max_table_nesting,
         };

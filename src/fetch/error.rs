@@ -18,6 +18,8 @@ pub enum Error {
     BadHeader { name: Box<str> },
     #[error("path {path:?} does not make a URL on the origin of base_url")]
     BadPath { path: Box<str> },
+    #[error("the path needs a start value, and there is none")]
+    NoStartValue,
     #[error("the stored position does not fit the configured paginator")]
     BadPosition,
     #[error("{trouble} at {at}")]
@@ -139,6 +141,7 @@ impl Error {
             | Self::Client
             | Self::BadHeader { .. }
             | Self::BadPath { .. }
+            | Self::NoStartValue
             | Self::BadPosition
             | Self::TokenRefused { .. }
             | Self::TokenMissing { .. }
@@ -196,6 +199,12 @@ impl Error {
                 Class::Config,
                 "bad_path",
                 "make endpoint.path relative to client.base_url, or a URL with the same scheme, host and port",
+                false,
+            ),
+            Self::NoStartValue => (
+                Class::Config,
+                "no_start_value",
+                "set incremental.initial_value for the first walk",
                 false,
             ),
             Self::BadPosition => (

@@ -11,7 +11,10 @@ use super::{
     auth::{header_name, secret_value},
     paginate::Pager,
 };
-use crate::config::endpoint::{Method, Paginator, Step, Target};
+use crate::config::{
+    endpoint::{Method, Paginator, Step, Target},
+    template::{self, Piece, Place, path_segment},
+};
 
 /// A request that may be sent any number of times.
 #[derive(Debug, Clone)]
@@ -45,11 +48,12 @@ pub(super) fn describe(base: &Url, plan: &WalkPlan) -> Result<String, Error> {
 impl Template {
     pub(super) fn new(base: &Url, plan: &WalkPlan) -> Result<Self, Error> {
         let endpoint = &plan.endpoint;
-        let mut url = join(base, &endpoint.path)?;
+        let path = filled(&endpoint.path, plan, path_segment).ok_or(Error::NoStartValue)?;
+        let mut url = join(base, &path)?;
         let mut query: Vec<(String, String)> = url.query_pairs().into_owned().collect();
         url.set_query(None);
         for (name, value) in &endpoint.params {
-            match value {
+            match &filled_json(value, plan) {
                 Value::Array(values) => {
                     let texts = values.iter().filter_map(text_of);
                     query.extend(texts.map(|text| (name.clone(), text)));
@@ -66,7 +70,9 @@ impl Template {
         }
         let mut headers = HeaderMap::new();
         for (name, value) in &endpoint.headers {
-            headers.insert(header_name(name)?, secret_value(name, value)?);
+            if let Some(value) = filled(value, plan, str::to_owned) {
+                headers.insert(header_name(name)?, secret_value(name, &value)?);
+            }
         }
         Ok(Self {
             method: match endpoint.method {
@@ -76,7 +82,7 @@ impl Template {
             url,
             query,
             headers,
-            json: endpoint.json.clone(),
+            json: endpoint.json.as_ref().map(|json| filled_json(json, plan)),
             paginator: endpoint.paginator.clone(),
         })
     }
@@ -157,6 +163,50 @@ impl Template {
             headers,
             body,
         })
+    }
+}
+
+/// A text with its places filled. `None`: a place has no value, so the text is left out.
+fn filled(text: &str, plan: &WalkPlan, encode: impl Fn(&str) -> String) -> Option<String> {
+    // Checked when the configuration was read; a text that is no template stands for itself.
+    let Ok(pieces) = template::pieces(text) else {
+        return Some(text.to_owned());
+    };
+    let texts = pieces.into_iter().map(|piece| match piece {
+        Piece::Text(text) => Some(text),
+        Piece::Place(place) => value_of(place, plan).map(&encode),
+    });
+    texts.collect()
+}
+
+/// The same for all texts of a JSON value. A text that is one place and nothing else keeps the type
+/// of a number, and becomes null where there is no value.
+fn filled_json(value: &Value, plan: &WalkPlan) -> Value {
+    match value {
+        Value::String(text) => match template::pieces(text).as_deref() {
+            Ok([Piece::Place(place)]) => value_of(*place, plan).map_or(Value::Null, |value| {
+                match serde_json::from_str(value) {
+                    Ok(number @ Value::Number(_)) => number,
+                    _ => value.into(),
+                }
+            }),
+            _ => filled(text, plan, str::to_owned).map_or(Value::Null, Value::String),
+        },
+        Value::Array(items) => items.iter().map(|item| filled_json(item, plan)).collect(),
+        Value::Object(map) => {
+            let entries = map
+                .iter()
+                .map(|(key, value)| (key.clone(), filled_json(value, plan)));
+            Value::Object(entries.collect())
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
+    }
+}
+
+fn value_of(place: Place, plan: &WalkPlan) -> Option<&str> {
+    match place {
+        Place::StartValue => plan.start_value.as_deref(),
+        Place::InitialValue => plan.endpoint.incremental.as_ref()?.initial_value.as_deref(),
     }
 }
 
@@ -378,6 +428,33 @@ mod tests {
                 url.to_string()
             });
             assert_eq!(url.as_deref(), expected, "{base} {path}");
+        }
+    }
+
+    #[test]
+    fn a_body_keeps_the_types_of_what_fills_it() {
+        for (start, since, text) in [
+            (Some("17"), json!(17), json!("since 17")),
+            (
+                Some("2024-01-01"),
+                json!("2024-01-01"),
+                json!("since 2024-01-01"),
+            ),
+            (None, Value::Null, Value::Null),
+        ] {
+            let mut plan = plan(Paginator::SinglePage);
+            plan.start_value = start.map(str::to_owned);
+            plan.endpoint.json = Some(json!({
+                "since": "{incremental.start_value}",
+                "deep": [{"text": "since {incremental.start_value}", "n": 1.50}],
+            }));
+            let base = Url::parse("https://api.test").unwrap();
+            let draft = Template::new(&base, &plan).unwrap().draft(None).unwrap();
+            let body: Value = serde_json::from_slice(&draft.body.unwrap()).unwrap();
+            assert_eq!(
+                body,
+                json!({"since": since, "deep": [{"text": text, "n": 1.50}]})
+            );
         }
     }
 }

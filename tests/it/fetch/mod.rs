@@ -22,6 +22,8 @@ mod pace;
 
 mod paging;
 
+mod places;
+
 mod tokens;
 
 fn path(text: &str) -> DottedPath {
