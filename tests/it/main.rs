@@ -4,6 +4,8 @@
 
 mod adoption;
 
+mod api_trouble;
+
 mod boundaries;
 
 mod config;

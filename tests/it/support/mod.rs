@@ -5,3 +5,5 @@ pub(crate) mod api;
 pub(crate) mod daemon;
 
 pub(crate) mod db;
+
+pub(crate) mod history;
