@@ -157,7 +157,8 @@ pub fn init(settings: &Settings, secrets: &[String]) -> Result<Guard, Error> {
 }
 
 /// Our own events as the filter says; those of others from a warning on. sqlx quotes whole statements
-/// in the warning about slow ones, and is heard only with its errors.
+/// in the warning about slow ones and the server's words in those of its pool, and is heard only with its
+/// errors.
 fn passes(metadata: &Metadata<'_>) -> bool {
     let target = metadata.target();
     let of = |name: &str| {
@@ -167,7 +168,8 @@ fn passes(metadata: &Metadata<'_>) -> bool {
     };
     of("rosterd")
         || *metadata.level() <= Level::ERROR
-        || (*metadata.level() <= Level::WARN && !of("sqlx"))
+        || (*metadata.level() <= Level::WARN
+            && !["sqlx", "sqlx_core", "sqlx_postgres"].into_iter().any(of))
 }
 
 enum Message {
@@ -267,10 +269,11 @@ mod tests {
             tracing::warn!(target: "hyper", "4 heard");
             tracing::warn!(target: "sqlx::query", "5 a statement");
             tracing::error!(target: "sqlx::pool", "6 heard");
+            tracing::warn!(target: "sqlx_core::pool::inner", "7 the server's words");
         });
         let lines = seen.lock().unwrap().concat();
-        let heard: Vec<bool> = (1..=6).map(|n| lines.contains(&format!(" {n} "))).collect();
-        assert_eq!(heard, [true, false, false, true, false, true]);
+        let heard: Vec<bool> = (1..=7).map(|n| lines.contains(&format!(" {n} "))).collect();
+        assert_eq!(heard, [true, false, false, true, false, true, false]);
     }
 
     #[derive(Clone)]
