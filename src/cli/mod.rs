@@ -41,7 +41,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::{
     config::{self, Config, Environment},
-    telemetry,
+    fault::{Class, Fault},
+    fetch, postgres, record, telemetry,
 };
 
 /// Keeps a true Postgres copy of third-party HR systems.
@@ -199,12 +200,27 @@ async fn dispatch(arguments: Arguments) -> Exit {
     };
     result.unwrap_or_else(|error| {
         output::complain(&format!("{error:#}"));
-        if error.is::<config::Problems>() || error.is::<select::NoSuchResource>() {
+        let fault = fault_of(&error);
+        if let Some(fault) = &fault {
+            output::say(&format!("hint: {}", fault.hint));
+        }
+        if error.is::<config::Problems>()
+            || error.is::<select::NoSuchResource>()
+            || fault.is_some_and(|fault| fault.class == Class::Config)
+        {
             Exit::Usage
         } else {
             Exit::Failure
         }
     })
+}
+
+/// The class and the hint of whatever stage it was that failed.
+fn fault_of(error: &anyhow::Error) -> Option<Fault> {
+    None.or_else(|| Some(error.downcast_ref::<postgres::Error>()?.fault()))
+        .or_else(|| Some(error.downcast_ref::<record::Error>()?.fault()))
+        .or_else(|| Some(error.downcast_ref::<fetch::Error>()?.fault()))
+        .or_else(|| Some(error.downcast_ref::<crate::sync::Error>()?.fault()))
 }
 
 /// A configuration, and the log that covers its secrets for as long as this is kept.

@@ -39,20 +39,12 @@ pub(super) async fn execute(global: &Global, own: &Arguments) -> anyhow::Result<
     };
     let result = Box::pin(result).await;
     base.close().await;
-    let preview = result.inspect_err(explain)?;
+    let preview = result?;
     match own.format {
         Format::Json => output::print(&(serde_json::to_string_pretty(&preview)? + "\n"))?,
         Format::Table => show(&preview)?,
     }
     Ok(Exit::Success)
-}
-
-/// Says what an operator can do about a failed preview.
-fn explain(error: &anyhow::Error) {
-    if let Some(error) = error.downcast_ref::<crate::sync::Error>() {
-        let fault = error.fault();
-        output::say(&format!("{fault}\nhint: {}", fault.hint));
-    }
 }
 
 fn find<'a>(config: &'a Config, wanted: &str) -> anyhow::Result<(&'a Source, &'a Resource)> {

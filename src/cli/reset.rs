@@ -1,7 +1,6 @@
 //! `rosterd reset`: forgets a cursor. The old value stays in `rosterd.cursor_log`, with who and why.
 
 use clap::Args;
-use tokio_util::sync::CancellationToken;
 
 use super::{Arguments as Global, Exit, Loaded, output, select};
 use crate::{
@@ -52,9 +51,7 @@ pub(super) async fn on_one(
     select::check(&config, &[wanted.to_owned()])?;
     let base = Base::start(&config).await?;
     let result = async {
-        let registered = base
-            .prepare(&config, &CancellationToken::new(), || {})
-            .await?;
+        let registered = base.open(&config).await?;
         action(&base, select::one(&registered, wanted)?).await
     };
     let result = Box::pin(result).await;

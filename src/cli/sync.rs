@@ -33,7 +33,7 @@ pub(super) async fn execute(global: &Global, own: &Arguments) -> anyhow::Result<
     let stop = stop_on_signal()?;
     let base = Base::start(&config).await?;
     let result = async {
-        let registered = base.prepare(&config, &stop, || {}).await?;
+        let registered = base.open(&config).await?;
         let chosen: Vec<Registered> = select::select(&registered, &own.resources)?
             .into_iter()
             .cloned()

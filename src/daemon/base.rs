@@ -35,7 +35,7 @@ impl Base {
         })
     }
 
-    /// Waits for the database, migrates it and registers the configuration's resources.
+    /// Waits for the database, then does what [`Base::open`] does.
     ///
     /// Waits without end while Postgres is away for a reason that passes; `on_wait` hears of each wait,
     /// `stop` ends the waiting.
@@ -53,9 +53,21 @@ impl Base {
         postgres::wait_until_ready(&options, stop, |failure, wait| {
             systemd::waiting(wait);
             on_wait();
-            warn!(reason = %failure, wait_ms = wait.as_millis(), "Postgres is away; waiting for it");
+            let hint = failure.fault().hint;
+            warn!(reason = %failure, hint, wait_ms = wait.as_millis(), "Postgres is away; waiting for it");
         })
         .await?;
+        self.open(config).await
+    }
+
+    /// Migrates the database and registers the configuration's resources.
+    ///
+    /// # Errors
+    ///
+    /// Why the database cannot be used now, at once: whoever typed a command wants to know.
+    pub async fn open(&self, config: &Config) -> anyhow::Result<Vec<Registered>> {
+        let options = self.server.connect_options();
+        postgres::probe(&options).await?;
         let migrated = postgres::migrate(&options).await?;
         if migrated.applied > 0 {
             info!(

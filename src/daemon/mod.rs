@@ -268,6 +268,11 @@ fn on_turn(health: Arc<Health>, running: Arc<AtomicUsize>) -> Box<dyn Fn(Turn) +
     Box::new(move |turn| {
         running.store(turn.running, Ordering::Relaxed);
         health.ticked();
+        if turn.database {
+            health.set_ready();
+        } else {
+            health.set_waiting_for("Postgres");
+        }
         if watched {
             systemd::watchdog();
         }

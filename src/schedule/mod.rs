@@ -10,12 +10,12 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{debug, error, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::{
     clock,
     fault::{Class, Fault},
-    postgres::Pool,
+    postgres::{self, Pool},
     record::{self, Claim, Ending, Status, Worker},
     sync::{self, Fleet, Gauge, Start},
 };
@@ -47,8 +47,13 @@ impl Scheduler {
     pub async fn run(self) {
         let slots = self.fleet.borrow().config.daemon.max_concurrent_runs;
         let free = Arc::new(Semaphore::new(slots));
+        let mut away = false;
         while !self.stop.is_cancelled() {
             let (poll, claimed) = self.turn(&free).await;
+            if away && claimed.is_some() {
+                info!("the database is back");
+            }
+            away = claimed.is_none();
             let running = slots - free.available_permits();
             (self.on_turn)(Turn {
                 database: claimed.is_some(),
@@ -78,7 +83,12 @@ impl Scheduler {
             {
                 Ok(claims) => claims,
                 Err(error) => {
-                    warn!(%error, "the schedule could not be read; trying again");
+                    let fault = self.reason(&error).await;
+                    warn!(
+                        error = fault.message,
+                        hint = fault.hint,
+                        "the schedule could not be read; trying again"
+                    );
                     return (poll, None);
                 }
             };
@@ -92,6 +102,14 @@ impl Scheduler {
             self.start(&fleet, claim, permit);
         }
         (poll, Some(claimed))
+    }
+
+    /// Why the database cannot be used. The pool knows only that no connection came in time.
+    async fn reason(&self, error: &record::Error) -> Fault {
+        match postgres::probe(&self.pool.connect_options()).await {
+            Ok(_) => error.fault(),
+            Err(reason) => reason.fault(),
+        }
     }
 
     fn start(&self, fleet: &Fleet, claim: Claim, permit: OwnedSemaphorePermit) {
