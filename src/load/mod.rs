@@ -56,6 +56,12 @@ impl Error {
         }
     }
 
+    /// Whether the server as a whole is away.
+    #[must_use]
+    pub fn is_outage(&self) -> bool {
+        matches!(self, Self::Database { failure, .. } if failure.is_outage())
+    }
+
     /// The SQLSTATE, when Postgres gave one.
     fn sqlstate(&self) -> Option<&str> {
         match self {

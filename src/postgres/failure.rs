@@ -48,6 +48,22 @@ impl From<sqlx::Error> for Failure {
 }
 
 impl Failure {
+    /// Whether the server as a whole is away: no statement of anybody's would succeed now. A run that
+    /// ends for this has done nothing wrong, and nothing can run again before the trouble is over.
+    #[must_use]
+    pub fn is_outage(&self) -> bool {
+        match self.sqlstate.as_deref() {
+            Some(state) => {
+                state != "08P01" && state.starts_with("08")
+                    || matches!(state, "53300" | "57P01" | "57P02" | "57P03" | "25006")
+            }
+            None => matches!(
+                self.code.as_str(),
+                "io" | "pool_timeout" | "worker_crashed" | "begin_failed" | "protocol"
+            ),
+        }
+    }
+
     /// The failure as it stands in the history.
     #[must_use]
     pub fn fault(&self) -> Fault {
@@ -94,7 +110,10 @@ pub fn describe_error(error: &sqlx::Error) -> (String, String) {
                     ("table", table.as_deref()),
                     ("column", detail.column()),
                     ("constraint", detail.constraint()),
-                    ("routine", detail.routine()),
+                    (
+                        "routine",
+                        detail.routine().filter(|_| tells_by_routine(&state)),
+                    ),
                 ];
                 for (what, name) in parts {
                     if let Some(name) = name {
@@ -148,6 +167,11 @@ pub fn describe_error(error: &sqlx::Error) -> (String, String) {
     }
 }
 
+/// Where the name of the server's own function says more than the condition: a value's type, or a bug.
+fn tells_by_routine(state: &str) -> bool {
+    matches!(state.get(..2), Some("22" | "54" | "58" | "XX"))
+}
+
 /// Whether the same statement may succeed later: the server is away, full, restarting, or we
 /// lost a race. A caller that retries starts again at the beginning of its transaction.
 #[must_use]
@@ -195,7 +219,7 @@ fn hint_for(state: &str, code: &str) -> &'static str {
         "3D000" => "create the database, or correct its name in database.url",
         "42501" => "grant the role the missing right (deploy/ has the statements), then run again",
         "42P01" | "3F000" => {
-            "something that rosterd made is gone; run `rosterd migrate`, or restore the table"
+            "a table is gone: restore it, or run `rosterd reset SOURCE/RESOURCE` to load it anew; for a table of schema rosterd run `rosterd migrate`"
         }
         "42703" => "a column is gone; restore it, or reset the resource",
         "53100" => "free disk space on the database server; rosterd goes on by itself",
@@ -215,7 +239,9 @@ fn hint_for(state: &str, code: &str) -> &'static str {
             "tls" => {
                 "check the server's certificate, `sslrootcert` in database.url, or name another sslmode there"
             }
-            "pool_timeout" => "raise database.max_connections, or look for what holds connections",
+            "pool_timeout" => {
+                "check that the server runs and takes connections and writes; if it does, raise database.max_connections"
+            }
             "io" => "check that the server runs and that host and port of database.url are right",
             _ => "please report this with the lines of the log around it",
         },
@@ -351,6 +377,35 @@ mod tests {
         ];
         for (state, expected) in cases {
             assert_eq!(is_transient_state(state), expected, "{state}");
+        }
+    }
+
+    #[test]
+    fn tells_an_outage_of_the_server_from_trouble_with_a_statement() {
+        let failure = |code: &str, sqlstate: Option<&str>| Failure {
+            code: code.to_owned(),
+            message: String::new(),
+            sqlstate: sqlstate.map(str::to_owned),
+            transient: true,
+        };
+        for (code, state, expected) in [
+            ("io", None, true),
+            ("pool_timeout", None, true),
+            ("tls", None, false),
+            ("SQLSTATE", Some("57P01"), true),
+            ("SQLSTATE", Some("08006"), true),
+            ("SQLSTATE", Some("08P01"), false),
+            ("SQLSTATE", Some("25006"), true),
+            ("SQLSTATE", Some("53300"), true),
+            ("SQLSTATE", Some("53100"), false),
+            ("SQLSTATE", Some("57014"), false),
+            ("SQLSTATE", Some("40P01"), false),
+        ] {
+            assert_eq!(
+                failure(code, state).is_outage(),
+                expected,
+                "{code} {state:?}"
+            );
         }
     }
 

@@ -5,7 +5,7 @@
 
 use sqlx::{PgConnection, Row, postgres::PgRow};
 
-use super::{Claim, Error};
+use super::{Claim, Error, ResourceId};
 
 /// One column of a data table and where it comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +49,20 @@ pub async fn columns(
     .fetch_all(conn)
     .await?;
     Ok(columns)
+}
+
+/// Whether a table was ever made, or taken over, for the resource.
+///
+/// # Errors
+///
+/// [`Error::Database`].
+pub async fn had_table(conn: &mut PgConnection, resource_id: ResourceId) -> Result<bool, Error> {
+    let had =
+        sqlx::query_scalar("select exists (select from rosterd.columns where resource_id = $1)")
+            .bind(resource_id)
+            .fetch_one(conn)
+            .await?;
+    Ok(had)
 }
 
 /// Writes columns into the catalogue. A known one gets its new type and treatment; its path stays.

@@ -53,7 +53,7 @@ use crate::{
 };
 
 pub use claim::{Claim, ClaimOne, claim_due, claim_one};
-pub use columns::{CatalogColumn, SchemaChange, columns, save_columns, schema_change};
+pub use columns::{CatalogColumn, SchemaChange, columns, had_table, save_columns, schema_change};
 pub use cursor::{Cursor, cursor, move_cursor, reset_cursor, save_checkpoint};
 pub use event::{Level, NewEvent, event};
 pub use lease::{Beat, fence, heartbeat, request_cancel};
@@ -144,6 +144,12 @@ impl Error {
             | Self::CursorMismatch
             | Self::NotAnEnding(_) => false,
         }
+    }
+
+    /// Whether the server as a whole is away.
+    #[must_use]
+    pub fn is_outage(&self) -> bool {
+        matches!(self, Self::Database(failure) if failure.is_outage())
     }
 }
 

@@ -5,19 +5,16 @@
 //! tried again from memory. Because an answer to COMMIT can get lost, each new try first looks
 //! whether the last one came through after all.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
 };
 
 use sqlx::{Acquire, PgConnection};
 use tokio::{sync::Mutex, time::Instant};
 use tracing::warn;
 
-use super::{Context, Error, Gauge, batch::Batch, plan::Checkpoint};
+use super::{Context, Error, Gauge, batch::Batch, patience::Patience, plan::Checkpoint};
 use crate::{
     config::source::WriteDisposition,
     failpoint,
@@ -93,6 +90,20 @@ pub(super) async fn open(
     claim: &Arc<Claim>,
     gauge: &Arc<Gauge>,
 ) -> Result<Opened, Error> {
+    let mut patience = Patience::new(context, gauge);
+    loop {
+        match try_open(context, claim, gauge).await {
+            Ok(opened) => return Ok(opened),
+            Err(error) => patience.after(error).await?,
+        }
+    }
+}
+
+async fn try_open(
+    context: &Context,
+    claim: &Arc<Claim>,
+    gauge: &Arc<Gauge>,
+) -> Result<Opened, Error> {
     let resource = &context.resource;
     let name = TableName::new(&identifier(&resource.schema), &identifier(&resource.table));
     let keyed =
@@ -113,7 +124,14 @@ pub(super) async fn open(
             table::adopt(&name, found),
             found.has_rows,
         ),
-        // The table is gone or never was; names stay those of the catalogue.
+        None if cursor.as_ref().is_some_and(|c| c.fingerprint.is_some())
+            && record::had_table(&mut connection, claim.resource_id).await? =>
+        {
+            return Err(Error::TableGone {
+                table: format!("{}.{}", name.schema.name(), name.table.name()),
+                resource: format!("{}/{}", claim.source, claim.resource),
+            });
+        }
         None => (Vec::new(), Vec::new(), false),
     };
     if let Some(found) = &found
@@ -194,8 +212,7 @@ impl Store {
         batch: Batch,
         conclusion: Option<Conclusion>,
     ) -> Result<Committed, Error> {
-        let deadline = Instant::now() + self.context.worker.lease;
-        let mut wait = Duration::from_millis(100);
+        let mut patience = Patience::new(&self.context, &self.gauge);
         loop {
             let mut prepared = None;
             let error = match self
@@ -205,13 +222,7 @@ impl Store {
                 Ok(()) => return self.done(&batch, prepared),
                 Err(error) => error,
             };
-            if !error.is_transient() || Instant::now() + wait > deadline {
-                return Err(error);
-            }
-            warn!(%error, wait_ms = wait.as_millis(), "the batch could not be committed; trying again");
-            self.gauge.set_phase("waiting for the database".to_owned());
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(Duration::from_secs(5));
+            patience.after(error).await?;
             if prepared.is_some() && self.came_through().await {
                 return self.done(&batch, prepared);
             }

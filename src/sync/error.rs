@@ -32,6 +32,9 @@ pub enum Error {
     /// A cursor is stored that another configuration made.
     #[error("the stored cursor belongs to another configuration of this resource")]
     CursorOfOtherConfiguration,
+    /// Rows were loaded before, and their table is gone. Making it anew would keep the newest rows only.
+    #[error("table {table} does not exist, although earlier runs loaded this resource")]
+    TableGone { table: String, resource: String },
     /// A task of the run ended by itself.
     #[error("a part of the run crashed")]
     Crashed,
@@ -60,6 +63,7 @@ impl Error {
             | Self::OutOfTime
             | Self::Empty
             | Self::CursorOfOtherConfiguration
+            | Self::TableGone { .. }
             | Self::Crashed => Status::Failed,
         }
     }
@@ -77,7 +81,18 @@ impl Error {
             | Self::Unproven(_)
             | Self::Empty
             | Self::CursorOfOtherConfiguration
+            | Self::TableGone { .. }
             | Self::Crashed => false,
+        }
+    }
+
+    /// Whether the database was away as a whole, so that the run is to go on as soon as it is back.
+    #[must_use]
+    pub fn is_outage(&self) -> bool {
+        match self {
+            Self::Load(error) => error.is_outage(),
+            Self::Record(error) => error.is_outage(),
+            _ => false,
         }
     }
 
@@ -128,6 +143,14 @@ impl Error {
                 Class::Config,
                 "cursor_mismatch",
                 "Path, parameters, cursor or key changed: run `rosterd reset SOURCE/RESOURCE` to read everything anew.",
+                false,
+            ),
+            Self::TableGone { resource, .. } => own(
+                Class::Destination,
+                "SQLSTATE 42P01",
+                &format!(
+                    "Restore the table, or run `rosterd reset {resource}` to make it anew and load everything."
+                ),
                 false,
             ),
             Self::Crashed => own(

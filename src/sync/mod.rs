@@ -19,6 +19,8 @@ pub mod fleet;
 
 pub mod gauge;
 
+mod patience;
+
 pub mod plan;
 
 pub mod preview;
@@ -113,7 +115,7 @@ async fn run_in_span(
         Err(error) => {
             let ending = Ending {
                 counters: gauge.unbooked_traffic(),
-                ..ending_of(&error, halted, stop.is_cancelled())
+                ..ending_of(&context, &error, halted, stop.is_cancelled())
             };
             close(&context, &claim, ending).await
         }
@@ -131,7 +133,12 @@ async fn run_in_span(
 }
 
 /// Turns the error of a run into the row that explains it.
-fn ending_of(error: &Error, halted: Option<pulse::Halt>, stopping: bool) -> Ending {
+fn ending_of(
+    context: &Context,
+    error: &Error,
+    halted: Option<pulse::Halt>,
+    stopping: bool,
+) -> Ending {
     let (status, reason, fault) = match (error, halted) {
         (Error::Halted, Some(pulse::Halt::Cancelled)) => {
             (Status::Cancelled, Some("cancelled on request"), None)
@@ -148,13 +155,28 @@ fn ending_of(error: &Error, halted: Option<pulse::Halt>, stopping: bool) -> Endi
             (Status::Interrupted, Some("the daemon was stopped"), None)
         }
         (Error::Halted, None) => (Status::Interrupted, Some("the run was stopped"), None),
-        (other, _) => (other.status(), None, Some(other.fault())),
+        (other, _) if other.is_outage() => (
+            Status::Interrupted,
+            Some("the database was away; the run goes on when it is back"),
+            Some(other.fault()),
+        ),
+        (other, _) => (other.status(), None, Some(located(context, other))),
     };
     Ending {
         fault,
         reason: reason.map(str::to_owned),
         ..Ending::of(status)
     }
+}
+
+/// The fault with the table's name in it: Postgres does not say which one a role may not use.
+fn located(context: &Context, error: &Error) -> Fault {
+    let mut fault = error.fault();
+    let (schema, table) = (&context.resource.schema, &context.resource.table);
+    if matches!(error, Error::Load(_)) && !fault.message.contains(table.as_str()) {
+        fault.message = format!("{} (table {schema}.{table})", fault.message);
+    }
+    fault
 }
 
 /// Longest time that closing a run waits for a database that is away. Beyond it the lease ends and

@@ -12,6 +12,7 @@ use super::{
     Context, Error, Gauge, Start,
     batch::Batch,
     commit::{self, Committed, Conclusion, Store},
+    patience::Patience,
     plan::{Checkpoint, Plan},
 };
 use crate::{
@@ -321,21 +322,23 @@ impl Walker {
             .filter_map(|at| self.layout.columns.get(*at))
             .map(|column| (column.name.clone(), column.kind))
             .collect();
-        let mut connection = self
-            .store
-            .context
-            .pool
-            .acquire()
-            .await
-            .map_err(crate::load::Error::database("connecting"))?;
-        Ok(write::probe(
-            &mut connection,
-            &self.store.table,
-            &key,
-            &probe,
-            scan.rows.len(),
-        )
-        .await?)
+        let context = &self.store.context;
+        let mut patience = Patience::new(context, &self.gauge);
+        loop {
+            let probed = async {
+                let mut connection = context
+                    .pool
+                    .acquire()
+                    .await
+                    .map_err(crate::load::Error::database("connecting"))?;
+                let (table, rows) = (&self.store.table, scan.rows.len());
+                write::probe(&mut connection, table, &key, &probe, rows).await
+            };
+            match probed.await {
+                Ok(standings) => return Ok(standings),
+                Err(error) => patience.after(error.into()).await?,
+            }
+        }
     }
 
     async fn encode(

@@ -10,6 +10,8 @@ mod boundaries;
 
 mod config;
 
+mod database_trouble;
+
 mod demo;
 
 mod fetch;

@@ -7,3 +7,5 @@ pub(crate) mod daemon;
 pub(crate) mod db;
 
 pub(crate) mod history;
+
+pub(crate) mod server;
