@@ -21,6 +21,8 @@ mod auth;
 
 mod resource;
 
+pub mod columns;
+
 pub mod endpoint;
 
 mod paginator;

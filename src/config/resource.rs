@@ -10,6 +10,7 @@ use url::Url;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::{
+    columns::{ColumnFile, ColumnHint, DetectFile, TextFile},
     decode::{Decode, OneOrMany, Period, Short, Size, Tried, section, words},
     endpoint::{DottedPath, Endpoint, EndpointFile},
     problem::Problems,
@@ -47,9 +48,17 @@ section! {
         max_run_time: Period = "6h",
         /// 0: objects are kept as jsonb, as lists are. Left out: objects become columns. Tables for nested lists (1 and more) are not supported yet.
         max_table_nesting: u32,
+        /// What is known of columns beforehand, by the column's name (`address__city`) or the field's (`address.city`).
+        columns: IndexMap<String, ColumnFile>,
+        /// Strings that stand for null in every column without `null_values` of its own, keys excepted: `""`, `None`.
+        null_values: Vec<String>,
+        /// Which strings are taken for more than text.
+        detect: DetectFile; section,
+        /// What becomes of text that Postgres cannot hold.
+        text: TextFile; section,
     }
     later [
-        "columns", "merge_key", "processing_steps", "include_from_parent", "parallelized",
+        "merge_key", "processing_steps", "include_from_parent", "parallelized",
         "schema_contract", "nested_hints", "references", "file_format", "table_format", "incremental",
     ]
 }
@@ -165,7 +174,17 @@ impl ResourceFile {
             node.nearest(&["table_name"])
                 .wrong(problems, "expected a name with letters or digits");
         }
-        let primary_key = self.primary_key.clone().map_or_else(Vec::new, |key| key.0);
+        let columns = self.column_hints(node, problems);
+        let mut primary_key = self.primary_key.clone().map_or_else(Vec::new, |key| key.0);
+        for path in columns
+            .iter()
+            .filter(|(_, hint)| hint.primary_key)
+            .filter_map(|(name, _)| DottedPath::parse(&name.replace("__", ".")))
+        {
+            if !primary_key.contains(&path) {
+                primary_key.push(path);
+            }
+        }
         if (1..primary_key.len()).any(|end| {
             let (before, rest) = primary_key.split_at(end);
             rest.first().is_some_and(|field| before.contains(field))
@@ -234,6 +253,10 @@ impl ResourceFile {
                 None => None,
             },
             max_table_nesting: self.max_table_nesting,
+            columns,
+            null_values: self.null_values.clone().unwrap_or_default(),
+            detect: self.detect.resolve(),
+            nul: self.text.resolve(),
             endpoint,
             max_pages: self.max_pages.get(),
             max_run_time: self.max_run_time.0,
@@ -245,6 +268,35 @@ impl ResourceFile {
             freshness: self.freshness.map(|freshness| freshness.0),
             fingerprint,
         })
+    }
+}
+
+impl ResourceFile {
+    fn column_hints(&self, node: &Node, problems: &mut Problems) -> IndexMap<String, ColumnHint> {
+        let node = node.nearest(&["columns"]);
+        let is_key = |name: &str| {
+            let keys = self.primary_key.iter().flat_map(|key| &key.0);
+            keys.map(DottedPath::keys)
+                .any(|keys| keys.join(".") == name || keys.join("__") == name)
+        };
+        let mut names: Vec<String> = Vec::new();
+        let mut hints = IndexMap::new();
+        for (name, file) in self.columns.iter().flatten() {
+            let at = node.nearest(&[name]);
+            let parts = name.replace('.', "__");
+            let parts: Vec<String> = parts.split("__").map(table_key).collect();
+            let column = parts.join("__");
+            if names.contains(&column) {
+                at.wrong(problems, "another entry names the same column");
+            }
+            names.push(column);
+            let hint = file.resolve(at, problems);
+            if is_key(name) && !hint.primary_key {
+                file.check_key(hint.data_type, at, problems);
+            }
+            hints.insert(name.clone(), hint);
+        }
+        hints
     }
 }
 

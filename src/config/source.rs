@@ -8,6 +8,7 @@ use url::Url;
 use super::{
     Secret,
     client::ClientFile,
+    columns::{ColumnHint, Detect, Nul},
     database::is_reserved_schema,
     decode::{Guarded, Short, Tried, section},
     endpoint::{DottedPath, Endpoint},
@@ -167,6 +168,12 @@ pub struct Resource {
     pub schedule: Option<Schedule>,
     /// `None`: dlt's default, objects flattened without end and lists as `jsonb`. 0: objects too as `jsonb`.
     pub max_table_nesting: Option<u32>,
+    /// By the name of the column or of the field, as configured.
+    pub columns: IndexMap<String, ColumnHint>,
+    /// Strings that stand for null where a column says nothing else.
+    pub null_values: Vec<String>,
+    pub detect: Detect,
+    pub nul: Nul,
     pub endpoint: Endpoint,
     pub max_pages: u64,
     pub max_run_time: Duration,
@@ -205,7 +212,7 @@ section! {
         vars: IndexMap<String, Guarded>,
         /// The endpoints, each filling one table. A bare text stands for its `name`.
         resources: Vec<Tried<Short<ResourceFile>>>; required,
-        /// What all resources have in common. A resource's own key replaces the one here; in `endpoint`, `params` and `json` are merged key by key.
+        /// What all resources have in common. A resource's own key replaces the one here; in `endpoint`, `params` and `json`, and in `columns`, keys are merged one by one.
         resource_defaults: Tried<ResourceFile>,
     }
     later ["name", "section", "root_key", "schema", "schema_contract", "parallelized"]
@@ -358,6 +365,9 @@ pub(super) fn spread_defaults(mut source: Node) -> Node {
             *resource = merged(defaults, resource, |key, default, own| match key {
                 "endpoint" => Some(merged(default, own, |key, default, own| {
                     matches!(key, "params" | "json").then(|| merged(default, own, |_, _, _| None))
+                })),
+                "columns" => Some(merged(default, own, |_, default, own| {
+                    Some(merged(default, own, |_, _, _| None))
                 })),
                 _ => None,
             });

@@ -33,6 +33,16 @@ pub enum Error {
         column: String,
         found: String,
     },
+    /// The configuration gives a column a type that the one in the table cannot be widened to.
+    #[error(
+        "column {column} of table {table} has type {found}, and the configuration says {wanted}"
+    )]
+    HintedType {
+        table: String,
+        column: String,
+        found: &'static str,
+        wanted: &'static str,
+    },
     /// A merge needs a primary key or unique index on exactly the configured key.
     #[error("table {table} has no primary key or unique index on ({key})")]
     NoUniqueKey { table: String, key: String },
@@ -52,7 +62,7 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Database { failure, .. } => failure.transient,
-            Self::ColumnType { .. } | Self::NoUniqueKey { .. } => false,
+            Self::ColumnType { .. } | Self::HintedType { .. } | Self::NoUniqueKey { .. } => false,
         }
     }
 
@@ -66,7 +76,7 @@ impl Error {
     fn sqlstate(&self) -> Option<&str> {
         match self {
             Self::Database { failure, .. } => failure.sqlstate.as_deref(),
-            Self::ColumnType { .. } | Self::NoUniqueKey { .. } => None,
+            Self::ColumnType { .. } | Self::HintedType { .. } | Self::NoUniqueKey { .. } => None,
         }
     }
 
@@ -85,6 +95,13 @@ impl Error {
                 code: "column_type".to_owned(),
                 message: self.to_string(),
                 hint: "Change the column to boolean, bigint, numeric, date, timestamptz, text or jsonb, or give the resource another table_name.".to_owned(),
+                retryable: false,
+            },
+            Self::HintedType { .. } => Fault {
+                class: Class::Schema,
+                code: "column_type".to_owned(),
+                message: self.to_string(),
+                hint: "Change the column's type yourself (alter table ... alter column ... type ... using ...), or take data_type out of the column's hint.".to_owned(),
                 retryable: false,
             },
             Self::NoUniqueKey { .. } => Fault {

@@ -89,7 +89,7 @@ fn definitions(columns: &[Column]) -> Vec<String> {
         .map(|(name, kind)| format!("{} {kind}", Ident::new(name)));
     columns
         .iter()
-        .map(|c| format!("{} {}", Ident::new(&c.name), c.kind.sql()))
+        .map(|c| format!("{} {}", Ident::new(&c.name), c.sql_type()))
         .chain(own)
         .collect()
 }
@@ -100,16 +100,25 @@ pub(super) fn create_schema(schema: &Ident) -> String {
 
 /// A table with the layout's columns, rosterd's own, and a primary key on `key` when there is one.
 pub(super) fn create_table(table: &TableName, columns: &[Column], key: &[Ident]) -> String {
-    format!("create table {table} ({})", with_key(columns, key))
+    let mut parts = definitions(columns);
+    for (column, definition) in columns.iter().zip(&mut parts) {
+        if column.declared.not_null {
+            definition.push_str(" not null");
+        }
+        if column.declared.unique {
+            definition.push_str(" unique");
+        }
+    }
+    format!("create table {table} ({})", with_key(parts, key))
 }
 
 /// The table that takes a `replace` walk until it is proven. Unlogged: after a crash the walk starts anew.
 pub(super) fn create_walk_table(table: &TableName, columns: &[Column], key: &[Ident]) -> String {
-    format!("create unlogged table {table} ({})", with_key(columns, key))
+    let parts = definitions(columns);
+    format!("create unlogged table {table} ({})", with_key(parts, key))
 }
 
-fn with_key(columns: &[Column], key: &[Ident]) -> String {
-    let mut parts = definitions(columns);
+fn with_key(mut parts: Vec<String>, key: &[Ident]) -> String {
     if !key.is_empty() {
         parts.push(format!("primary key ({})", join(key.iter(), ", ")));
     }
@@ -131,6 +140,10 @@ pub(super) fn add_column(table: &TableName, column: &str, sql_type: &str) -> Str
         "alter table {table} add column {} {sql_type}",
         Ident::new(column)
     )
+}
+
+pub(super) fn add_unique(table: &TableName, column: &str) -> String {
+    format!("alter table {table} add unique ({})", Ident::new(column))
 }
 
 /// Widens a column in place; the `using` says each value as the shape stage would have written it.

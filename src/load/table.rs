@@ -6,7 +6,7 @@ use super::{
     Error,
     sql::{self, Ident, TableName},
 };
-use crate::shape::{Column, Kind, Layout, SYSTEM_COLUMNS};
+use crate::shape::{Column, Declared, Kind, Layout, SYSTEM_COLUMNS};
 
 /// A table found in the database.
 #[derive(Debug, Clone)]
@@ -100,6 +100,10 @@ impl Found {
                     name: name.clone(),
                     path: path.map(|(_, path)| path.clone()).unwrap_or_default(),
                     kind,
+                    declared: Declared {
+                        unique: self.unique.contains(&vec![name.clone()]),
+                        ..Declared::default()
+                    },
                 }),
                 // Ours once, and altered since.
                 (None, Some(_)) => {
@@ -156,8 +160,8 @@ pub fn changes(table: &TableName, known: &[Column], layout: &Layout) -> Vec<Chan
                 change: "add_column",
                 column: Some(column.name.clone()),
                 old_type: None,
-                new_type: Some(column.kind.sql().to_owned()),
-                ddl: sql::add_column(table, &column.name, column.kind.sql()),
+                new_type: Some(column.sql_type()),
+                ddl: sql::add_column(table, &column.name, &added_type(column)),
             }),
             Some(k) if k.kind != column.kind => changes.push(Change {
                 change: "widen_column",
@@ -166,10 +170,27 @@ pub fn changes(table: &TableName, known: &[Column], layout: &Layout) -> Vec<Chan
                 new_type: Some(column.kind.sql().to_owned()),
                 ddl: sql::widen_column(table, &column.name, k.kind, column.kind),
             }),
+            Some(k) if column.declared.unique && !k.declared.unique => changes.push(Change {
+                change: "add_unique",
+                column: Some(column.name.clone()),
+                old_type: None,
+                new_type: None,
+                ddl: sql::add_unique(table, &column.name),
+            }),
             Some(_) => {}
         }
     }
     changes
+}
+
+/// Not `not null`: the rows that are there have no value yet. The shape stage holds new rows to it.
+fn added_type(column: &Column) -> String {
+    let unique = if column.declared.unique {
+        " unique"
+    } else {
+        ""
+    };
+    format!("{}{unique}", column.sql_type())
 }
 
 /// What makes a table that somebody else created carry rosterd's own columns.

@@ -364,9 +364,16 @@ fn key_text(like: &Segment, tuple: &[u8]) -> Option<String> {
         parts.push(match like.layout.columns.get(*at)?.kind {
             Kind::BigInt => i64::from_be_bytes(bytes.try_into().ok()?).to_string(),
             Kind::Text => String::from_utf8(bytes.to_vec()).ok()?,
-            Kind::Boolean | Kind::Numeric | Kind::Date | Kind::Timestamptz | Kind::Jsonb => {
-                return None;
-            }
+            Kind::Boolean
+            | Kind::Numeric
+            | Kind::Double
+            | Kind::Date
+            | Kind::Time
+            | Kind::Timestamp
+            | Kind::Timestamptz
+            | Kind::Interval
+            | Kind::Bytea
+            | Kind::Jsonb => return None,
         });
     }
     (!parts.is_empty()).then(|| parts.join(","))

@@ -65,7 +65,8 @@ pub async fn had_table(conn: &mut PgConnection, resource_id: ResourceId) -> Resu
     Ok(had)
 }
 
-/// Writes columns into the catalogue. A known one gets its new type and treatment; its path stays.
+/// Writes columns into the catalogue. A known one gets its new type and treatment, and its path if
+/// it had none so far.
 ///
 /// # Errors
 ///
@@ -81,8 +82,10 @@ pub async fn save_columns(
                (resource_id, table_schema, table_name, column_name, source_path, data_type, treatment, added_by_run)
              values ($1, $2, $3, $4, $5, $6, $7, $8)
              on conflict (table_schema, table_name, column_name) do update
-                set data_type = excluded.data_type, treatment = excluded.treatment
-              where (c.data_type, c.treatment) is distinct from (excluded.data_type, excluded.treatment)",
+                set data_type = excluded.data_type, treatment = excluded.treatment,
+                    source_path = case when c.source_path = '{}' then excluded.source_path else c.source_path end
+              where (c.data_type, c.treatment) is distinct from (excluded.data_type, excluded.treatment)
+                 or (c.source_path = '{}' and excluded.source_path <> '{}')",
         )
         .bind(claim.resource_id)
         .bind(&column.table_schema)

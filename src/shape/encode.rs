@@ -8,15 +8,20 @@ use std::fmt;
 use std::ops::Range;
 
 use chrono::{DateTime, Utc};
+use indexmap::IndexMap;
 
+use super::hint::{Hints, RuleId};
 use super::json::{self, Token, Value};
 use super::name::{self, Names};
 use super::scan::{self, Scan, Wanted};
 use super::time::Instant;
 use super::tree::{FieldId, Tree, Unreadable};
-use super::value::{self, Misfit, Sink};
-use super::{Column, Kind, Layout, MAX_COLUMNS, Reject, SYSTEM_COLUMNS, reason};
-use crate::config::endpoint::{DottedPath, Step};
+use super::value::{self, Misfit, Reading, Sink};
+use super::{Column, Declared, Kind, Layout, MAX_COLUMNS, Reject, SYSTEM_COLUMNS, reason};
+use crate::config::{
+    columns::{ColumnHint, Detect, Nul},
+    endpoint::{DottedPath, Step},
+};
 
 /// Times that a page is encoded: once in hope, once after a survey. The third is for a page that
 /// defies the rules of widening, whose misfits then become rejects.
@@ -31,7 +36,7 @@ const MAX_ROW: usize = 8_000;
 const ALWAYS_FITS: usize = 250;
 
 /// How the records of one resource become rows.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct MapSpec {
     /// Fields of the key, in order; empty where rows have none.
     pub primary_key: Vec<DottedPath>,
@@ -41,6 +46,20 @@ pub struct MapSpec {
     pub max_table_nesting: Option<u32>,
     /// Seeds the row hashes: with another mapping every row counts as changed.
     pub mapping_version: u64,
+    /// What the configuration says of columns, by name of column or field.
+    pub columns: IndexMap<String, ColumnHint>,
+    /// Strings that stand for null where a column says nothing else.
+    pub null_values: Vec<String>,
+    pub detect: Detect,
+    pub nul: Nul,
+}
+
+/// A column of the table whose type cannot become the one that the configuration gives it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflict {
+    pub column: String,
+    pub found: Kind,
+    pub wanted: Kind,
 }
 
 /// What rosterd writes into its own columns.
@@ -84,6 +103,8 @@ impl fmt::Debug for Encoded {
 /// Turns the pages of one resource into rows, its table's layout growing with what comes.
 pub struct Mapper {
     spec: MapSpec,
+    hints: Hints,
+    conflict: Option<Conflict>,
     layout: Layout,
     /// Parallel to the layout's columns.
     plan: Vec<Plan>,
@@ -96,12 +117,15 @@ pub struct Mapper {
     sink: Sink,
     /// The layout is not what it was before the page.
     is_changed: bool,
+    /// Every column with a type of the configuration is in the layout.
+    awaits_none: bool,
 }
 
 #[derive(Clone, Copy)]
 struct Plan {
     kind: Kind,
     origin: Origin,
+    rule: Option<RuleId>,
 }
 
 /// Where a column's value comes from.
@@ -111,6 +135,8 @@ enum Origin {
     /// A key part whose path goes through a list.
     KeyPart(usize),
     Overflow,
+    /// The configuration names the column; no field for it has come so far.
+    Awaited,
 }
 
 /// What a record needs before it fits.
@@ -150,8 +176,16 @@ impl Mapper {
     /// leads to it, so that columns made by hand are neither overwritten nor doubled.
     #[must_use]
     pub fn new(spec: MapSpec, known: Layout) -> Self {
+        let hints = Hints::new(&spec.columns, &spec.null_values);
+        let whole = hints.pinned().map(|(name, _)| name.to_owned()).collect();
+        let reading = Reading {
+            detect: spec.detect,
+            nul: spec.nul,
+        };
         let mut mapper = Self {
-            tree: Tree::new(spec.max_table_nesting),
+            tree: Tree::new(spec.max_table_nesting, whole),
+            hints,
+            conflict: None,
             keys: vec![None; spec.primary_key.len()],
             spec,
             layout: Layout {
@@ -161,8 +195,9 @@ impl Mapper {
             plan: Vec::new(),
             names: Names::default(),
             waiting: Vec::new(),
-            sink: Sink::default(),
+            sink: Sink::new(reading),
             is_changed: false,
+            awaits_none: false,
         };
         for column in known.columns {
             if column.path.is_empty() && column.name == name::OVERFLOW {
@@ -191,7 +226,14 @@ impl Mapper {
                 && let Some(column) = mapper.adopt(&name::of_path(&path))
             {
                 let origin = mapper.key_origin(part);
+                let path = path.clone();
                 place = Some(mapper.push(Column { path, ..column }, origin));
+            }
+            if place.is_none()
+                && let Some(kind) = mapper.hints.kind_of(&path)
+            {
+                let origin = mapper.key_origin(part);
+                place = Some(mapper.add(path, kind, origin));
             }
             if let Some(key) = mapper.keys.get_mut(part) {
                 *key = place;
@@ -199,6 +241,13 @@ impl Mapper {
         }
         mapper.list_key();
         mapper
+    }
+
+    /// The first column of the table, if any, that the configuration wants to be of another type
+    /// and that cannot be widened to it. Such a table is not to be written.
+    #[must_use]
+    pub fn conflict(&self) -> Option<&Conflict> {
+        self.conflict.as_ref()
     }
 
     /// The columns as they are now. Grows and widens in [`Mapper::encode`], its revision counting.
@@ -218,11 +267,18 @@ impl Mapper {
             .iter()
             .map(|place| Some(self.plan.get((*place)?)?.kind))
             .collect();
+        let pinned: Vec<bool> = self
+            .keys
+            .iter()
+            .map(|place| place.is_some_and(|place| self.is_pinned(place)))
+            .collect();
         let wanted = Wanted {
             keys: &self.spec.primary_key,
             cursor: self.spec.cursor_path.as_ref(),
             seed: self.spec.mapping_version,
             kinds: &kinds,
+            pinned: &pinned,
+            reading: self.sink.reading,
         };
         scan::scan(&wanted, body, records, cap)
     }
@@ -252,6 +308,7 @@ impl Mapper {
         self.is_changed = false;
         if kept().next().is_some() {
             self.ensure_key(&scan.key_kinds);
+            self.ensure_pinned();
         }
         let tail = tail(stamp);
         let mut done = Encoded::empty();
@@ -351,7 +408,7 @@ impl Mapper {
         let unplaced = self.tree.take_unplaced();
         if !self.tree.is_full {
             for &field in &unplaced {
-                changes.push(self.new_field(record, field)?);
+                changes.extend(self.new_field(record, field)?);
             }
         }
         let overflow = if self.tree.has_strays() || (self.tree.is_full && !unplaced.is_empty()) {
@@ -374,19 +431,37 @@ impl Mapper {
                     raw,
                     escaped: false,
                 }),
+                Origin::Awaited => None,
             };
-            let Some(value) = value else {
-                self.sink.null();
-                continue;
+            let rule = plan.rule.and_then(|id| self.hints.rule(id));
+            let written = match (rule, value) {
+                (None, None) => {
+                    self.sink.null();
+                    Ok(())
+                }
+                (None, Some(value)) => self.sink.write(plan.kind, value),
+                // The field may be among the changes, and the record is written again after them.
+                (Some(_), None) if !changes.is_empty() => {
+                    self.sink.null();
+                    Ok(())
+                }
+                (Some(rule), None) => rule.null(&mut self.sink),
+                (Some(rule), Some(value)) => {
+                    let is_key = self.layout.key.contains(&place);
+                    rule.write(&mut self.sink, plan.kind, value, is_key)
+                }
             };
-            match self.sink.write(plan.kind, value) {
+            match written {
                 Ok(()) => {}
                 Err(Misfit::Widen(kind)) => {
                     changes.push(Change::Widen(place, plan.kind.join(kind)));
                 }
                 Err(Misfit::Reject(reason)) => {
                     let column = self.layout.columns.get(place);
-                    let path = column.map(|column| column.path.join("."));
+                    let path = column.map(|column| match column.path.is_empty() {
+                        true => column.name.clone(),
+                        false => column.path.join("."),
+                    });
                     return Err(Halt::Reject { reason, path });
                 }
             }
@@ -398,17 +473,35 @@ impl Mapper {
         }
     }
 
-    /// The column that a field without one would get. A value that no column can hold makes none.
-    fn new_field(&mut self, record: &[u8], field: FieldId) -> Result<Change, Halt> {
+    /// The column that a field without one would get. A value that no column can hold makes none,
+    /// and neither does a text that stands for null.
+    fn new_field(&mut self, record: &[u8], field: FieldId) -> Result<Option<Change>, Halt> {
         let start = self.sink.out.len();
         let value = self.tree.value(record, field);
+        let rule = match self.hints.has_rules() {
+            true => {
+                let path = self.path(field);
+                let id = self.hints.of_path(&path);
+                id.and_then(|id| self.hints.rule(id))
+            }
+            false => None,
+        };
+        if let Some(rule) = rule {
+            if value.is_some_and(|value| rule.is_null(value)) {
+                return Ok(None);
+            }
+            if let Some(kind) = rule.kind {
+                return Ok(Some(Change::Add(field, kind)));
+            }
+        }
+        let reading = self.sink.reading;
         let kind = value.map_or(Ok(Kind::Jsonb), |value| {
-            let kind = value::natural(value)?;
+            let kind = value::natural(value, reading)?;
             self.sink.write(kind, value).map(|()| kind)
         });
         self.sink.out.truncate(start);
         match kind {
-            Ok(kind) => Ok(Change::Add(field, kind)),
+            Ok(kind) => Ok(Some(Change::Add(field, kind))),
             Err(Misfit::Widen(_)) => Err(Halt::reject(reason::MISFIT)),
             Err(Misfit::Reject(reason)) => Err(Halt::Reject {
                 reason,
@@ -421,12 +514,7 @@ impl Mapper {
         match change {
             Change::Add(field, kind) => {
                 if !self.tree.is_full {
-                    let path: Vec<String> = self
-                        .tree
-                        .path(field)
-                        .into_iter()
-                        .map(str::to_owned)
-                        .collect();
+                    let path = self.path(field);
                     self.add(path, kind, Origin::Field(field));
                 }
             }
@@ -435,6 +523,7 @@ impl Mapper {
                     name: name::OVERFLOW.to_owned(),
                     path: Vec::new(),
                     kind: Kind::Jsonb,
+                    declared: Declared::default(),
                 };
                 self.push(column, Origin::Overflow);
             }
@@ -448,7 +537,9 @@ impl Mapper {
             match self.keys.get(part).copied().flatten() {
                 Some(place) => {
                     let known = self.plan.get(place).map_or(kind, |plan| plan.kind);
-                    self.widen(place, known.join(kind));
+                    if !self.is_pinned(place) {
+                        self.widen(place, known.join(kind));
+                    }
                 }
                 None => {
                     let origin = self.key_origin(part);
@@ -462,6 +553,50 @@ impl Mapper {
         self.list_key();
     }
 
+    /// Makes the columns exist that the configuration gives a type.
+    fn ensure_pinned(&mut self) {
+        if self.awaits_none {
+            return;
+        }
+        self.awaits_none = true;
+        let missing: Vec<(String, Kind)> = self
+            .hints
+            .pinned()
+            .filter(|(name, _)| {
+                !self
+                    .layout
+                    .columns
+                    .iter()
+                    .any(|column| is_named(column, name))
+            })
+            .map(|(name, kind)| (name.to_owned(), kind))
+            .collect();
+        for (name, kind) in missing {
+            let path = [name];
+            let name = self.names.assign(&path, |name| {
+                self.waiting.iter().any(|column| column.name == name)
+            });
+            let column = self.adopt(&name).unwrap_or(Column {
+                name,
+                path: Vec::new(),
+                kind,
+                declared: Declared::default(),
+            });
+            self.push(column, Origin::Awaited);
+        }
+    }
+
+    fn is_pinned(&self, place: usize) -> bool {
+        let rule = self.plan.get(place).and_then(|plan| plan.rule);
+        rule.and_then(|id| self.hints.rule(id))
+            .is_some_and(|rule| rule.kind.is_some())
+    }
+
+    fn path(&self, field: FieldId) -> Vec<String> {
+        let path = self.tree.path(field).into_iter();
+        path.map(str::to_owned).collect()
+    }
+
     fn list_key(&mut self) {
         let places: Option<Vec<usize>> = self.keys.iter().copied().collect();
         self.layout.key = places.unwrap_or_default();
@@ -469,15 +604,44 @@ impl Mapper {
 
     /// Adds a column for `path`, or takes the one of the table that waits under its name.
     fn add(&mut self, path: Vec<String>, kind: Kind, origin: Origin) -> usize {
+        if let Some(place) = self.awaited(&path) {
+            if let Some(plan) = self.plan.get_mut(place) {
+                plan.origin = origin;
+            }
+            if let Some(column) = self.layout.columns.get_mut(place) {
+                column.path = path;
+            }
+            self.is_changed = true;
+            self.tell_tree(place);
+            return place;
+        }
         let waiting = &self.waiting;
         let name = self.names.assign(&path, |name| {
             waiting.iter().any(|column| column.name == name)
         });
         let column = match self.adopt(&name) {
             Some(column) => Column { path, ..column },
-            None => Column { name, path, kind },
+            None => Column {
+                name,
+                path,
+                kind,
+                declared: Declared::default(),
+            },
         };
         self.push(column, origin)
+    }
+
+    /// The column that waits for the field at `path`.
+    fn awaited(&self, path: &[String]) -> Option<usize> {
+        if self.hints.is_empty() {
+            return None;
+        }
+        let plain = name::plain(path);
+        (0..self.plan.len()).find(|&place| {
+            let plan = self.plan.get(place);
+            plan.is_some_and(|plan| matches!(plan.origin, Origin::Awaited))
+                && (self.layout.columns.get(place)).is_some_and(|column| is_named(column, &plain))
+        })
     }
 
     fn adopt(&mut self, name: &str) -> Option<Column> {
@@ -485,12 +649,35 @@ impl Mapper {
         Some(self.waiting.swap_remove(place))
     }
 
-    fn push(&mut self, column: Column, origin: Origin) -> usize {
+    fn push(&mut self, mut column: Column, origin: Origin) -> usize {
         let place = self.plan.len();
         self.names.take(&column.name);
+        let rule = match (origin, column.path.is_empty()) {
+            (Origin::Overflow, _) => None,
+            (_, true) => self.hints.of_name(&column.name),
+            (_, false) => self.hints.of_path(&column.path),
+        };
+        if let Some(rule) = rule.and_then(|id| self.hints.rule(id)) {
+            column.declared = rule.declared;
+            if let Some(wanted) = rule.kind
+                && wanted != column.kind
+            {
+                // Keys are compared with the table before it is changed.
+                let is_key = (0..self.keys.len()).any(|part| self.key_path(part) == column.path);
+                if is_key || column.kind.join(wanted) != wanted {
+                    self.conflict.get_or_insert(Conflict {
+                        column: column.name.clone(),
+                        found: column.kind,
+                        wanted,
+                    });
+                }
+                column.kind = wanted;
+            }
+        }
         self.plan.push(Plan {
             kind: column.kind,
             origin,
+            rule,
         });
         self.layout.columns.push(column);
         self.is_changed = true;
@@ -599,9 +786,14 @@ impl Mapper {
             size = match plan.kind {
                 Kind::Boolean => size + 1,
                 Kind::Date => size.next_multiple_of(4) + 4,
-                Kind::BigInt | Kind::Timestamptz => size.next_multiple_of(8) + 8,
+                Kind::BigInt | Kind::Double | Kind::Time | Kind::Timestamp | Kind::Timestamptz => {
+                    size.next_multiple_of(8) + 8
+                }
+                Kind::Interval => size.next_multiple_of(8) + 16,
                 // Moved out of the row, a value leaves 18 bytes; one below 24 is not moved.
-                Kind::Numeric | Kind::Text | Kind::Jsonb => size + (length + 1).min(24),
+                Kind::Numeric | Kind::Bytea | Kind::Text | Kind::Jsonb => {
+                    size + (length + 1).min(24)
+                }
             };
             fields = rest.get(length..).unwrap_or_default();
         }
@@ -620,6 +812,14 @@ impl Encoded {
             rejects: Vec::new(),
             replaced: 0,
         }
+    }
+}
+
+/// Whether the column has this name, before shortening, or would get it from its field.
+fn is_named(column: &Column, plain: &str) -> bool {
+    match column.path.is_empty() {
+        true => column.name == name::of_path(&[plain.to_owned()]),
+        false => name::plain(&column.path) == plain,
     }
 }
 

@@ -6,7 +6,7 @@
 //! passes through [`Checker`], which is strict.
 
 use super::number;
-use crate::config::endpoint::Step;
+use crate::config::{columns::Nul, endpoint::Step};
 
 /// The bytes are not JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -364,6 +364,16 @@ const REPLACEMENT: &[u8] = "\u{fffd}".as_bytes();
 /// Appends the text that the inside of a JSON string means. NUL and lone surrogates become U+FFFD,
 /// counted in `replaced`.
 pub(super) fn unescape(raw: &[u8], out: &mut Vec<u8>, replaced: &mut u64) -> Result<(), Malformed> {
+    unescape_with(Nul::Replace, raw, out, replaced)
+}
+
+/// [`unescape`], with what `nul` says in the place of NUL and lone surrogates, which are counted.
+pub(super) fn unescape_with(
+    nul: Nul,
+    raw: &[u8],
+    out: &mut Vec<u8>,
+    replaced: &mut u64,
+) -> Result<(), Malformed> {
     let mut rest = raw;
     while let Some(plain) = rest.iter().position(|&byte| byte == b'\\') {
         let (before, from) = rest.split_at(plain);
@@ -386,7 +396,9 @@ pub(super) fn unescape(raw: &[u8], out: &mut Vec<u8>, replaced: &mut u64) -> Res
                     }
                     None => {
                         *replaced += 1;
-                        out.extend_from_slice(REPLACEMENT);
+                        if nul != Nul::Strip {
+                            out.extend_from_slice(REPLACEMENT);
+                        }
                     }
                 }
                 continue;
@@ -552,29 +564,40 @@ fn strict_string(text: Value<'_>) -> Result<bool, Unfit> {
     Ok(suspect)
 }
 
-/// Replaces the escapes of NUL and lone surrogates in checked JSON text by that of U+FFFD, which
-/// has the same length, so that nothing moves.
-pub(super) fn repair(json: &mut [u8], replaced: &mut u64) {
-    let mut at = 0;
-    while let Some(rest) = json.get(at..) {
+/// Replaces the escapes of NUL and lone surrogates in checked JSON text, from `start` on, by that of
+/// U+FFFD, or leaves them out.
+pub(super) fn repair(nul: Nul, text: &mut Vec<u8>, start: usize, replaced: &mut u64) {
+    let mut cuts = Vec::new();
+    let mut at = start;
+    while let Some(rest) = text.get(at..) {
         let Some(found) = rest.iter().position(|&byte| byte == b'\\') else {
-            return;
+            break;
         };
         at += found;
-        if json.get(at + 1) != Some(&b'u') {
+        if text.get(at + 1) != Some(&b'u') {
             at += 2;
             continue;
         }
-        match unicode(json.get(at + 2..).unwrap_or_default()) {
+        match unicode(text.get(at + 2..).unwrap_or_default()) {
             Ok((None, _)) => {
-                if let Some(escape) = json.get_mut(at..at + 6) {
+                if let Some(escape) = text.get_mut(at..at + 6) {
                     escape.copy_from_slice(b"\\ufffd");
                     *replaced += 1;
+                    cuts.push(at);
                 }
                 at += 6;
             }
             Ok((Some(_), length)) => at += 2 + length,
-            Err(Malformed) => return,
+            Err(Malformed) => break,
         }
+    }
+    if nul == Nul::Strip && !cuts.is_empty() {
+        let old = text.split_off(start);
+        let mut from = 0;
+        for cut in cuts {
+            text.extend_from_slice(old.get(from..cut - start).unwrap_or_default());
+            from = cut - start + 6;
+        }
+        text.extend_from_slice(old.get(from..).unwrap_or_default());
     }
 }

@@ -9,6 +9,7 @@
 
 mod cursor;
 mod encode;
+mod hint;
 mod json;
 mod name;
 mod number;
@@ -21,7 +22,7 @@ mod value;
 mod tests;
 
 pub use cursor::CursorValue;
-pub use encode::{Encoded, MapSpec, Mapper, Stamp};
+pub use encode::{Conflict, Encoded, MapSpec, Mapper, Stamp};
 pub use name::identifier;
 pub use scan::{BinaryArray, HashArray, Probe, Scan, ScanRow};
 
@@ -47,20 +48,30 @@ pub enum Kind {
     Boolean,
     BigInt,
     Numeric,
+    Double,
     Date,
+    Time,
+    Timestamp,
     Timestamptz,
+    Interval,
+    Bytea,
     Text,
     Jsonb,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 12] = [
         Self::Boolean,
         Self::BigInt,
         Self::Numeric,
+        Self::Double,
         Self::Date,
+        Self::Time,
+        Self::Timestamp,
         Self::Timestamptz,
+        Self::Interval,
+        Self::Bytea,
         Self::Text,
         Self::Jsonb,
     ];
@@ -73,6 +84,8 @@ impl Kind {
             (Self::Jsonb, _) | (_, Self::Jsonb) => Self::Jsonb,
             (Self::BigInt, Self::Numeric) | (Self::Numeric, Self::BigInt) => Self::Numeric,
             (Self::Date, Self::Timestamptz) | (Self::Timestamptz, Self::Date) => Self::Timestamptz,
+            (Self::BigInt | Self::Numeric, Self::Double)
+            | (Self::Double, Self::BigInt | Self::Numeric) => Self::Numeric,
             _ => Self::Text,
         }
     }
@@ -84,6 +97,11 @@ impl Kind {
             Self::Boolean => "boolean",
             Self::BigInt => "bigint",
             Self::Numeric => "numeric",
+            Self::Double => "double precision",
+            Self::Time => "time",
+            Self::Timestamp => "timestamp",
+            Self::Interval => "interval",
+            Self::Bytea => "bytea",
             Self::Date => "date",
             Self::Timestamptz => "timestamptz",
             Self::Text => "text",
@@ -99,9 +117,14 @@ impl Kind {
             "boolean" | "bool" => Self::Boolean,
             "bigint" | "int8" => Self::BigInt,
             "numeric" => Self::Numeric,
+            "double precision" | "float8" => Self::Double,
             "date" => Self::Date,
+            "time" | "time without time zone" => Self::Time,
+            "timestamp" | "timestamp without time zone" => Self::Timestamp,
+            "interval" => Self::Interval,
+            "bytea" => Self::Bytea,
             "timestamptz" | "timestamp with time zone" => Self::Timestamptz,
-            "text" => Self::Text,
+            "text" | "varchar" | "character varying" => Self::Text,
             "jsonb" => Self::Jsonb,
             _ => return None,
         })
@@ -114,7 +137,12 @@ impl Kind {
             Self::Boolean => 16,
             Self::BigInt => 20,
             Self::Numeric => 1700,
+            Self::Double => 701,
             Self::Date => 1082,
+            Self::Time => 1083,
+            Self::Timestamp => 1114,
+            Self::Interval => 1186,
+            Self::Bytea => BYTEA_OID,
             Self::Timestamptz => 1184,
             Self::Text => 25,
             Self::Jsonb => 3802,
@@ -128,7 +156,12 @@ impl Kind {
             Self::Boolean => 1000,
             Self::BigInt => 1016,
             Self::Numeric => 1231,
+            Self::Double => 1022,
             Self::Date => 1182,
+            Self::Time => 1183,
+            Self::Timestamp => 1115,
+            Self::Interval => 1187,
+            Self::Bytea => BYTEA_ARRAY_OID,
             Self::Timestamptz => 1185,
             Self::Text => 1009,
             Self::Jsonb => 3807,
@@ -145,6 +178,35 @@ pub struct Column {
     /// (a column of the catalogue without a note of ours) and for the overflow column.
     pub path: Vec<String>,
     pub kind: Kind,
+    pub declared: Declared,
+}
+
+/// What the configuration says of a column beyond its kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Declared {
+    pub precision: Option<u16>,
+    pub scale: Option<u16>,
+    pub not_null: bool,
+    pub unique: bool,
+}
+
+impl Column {
+    /// The column's type in SQL, with its size.
+    #[must_use]
+    pub fn sql_type(&self) -> String {
+        let name = self.kind.sql();
+        match (self.kind, self.declared.precision, self.declared.scale) {
+            (Kind::Text, Some(length), _) => format!("varchar({length})"),
+            (Kind::Numeric, Some(precision), scale) => {
+                format!("numeric({precision}, {})", scale.unwrap_or(0))
+            }
+            (Kind::Time | Kind::Timestamp, Some(precision), _) => {
+                format!("{name}({})", precision.min(6))
+            }
+            (Kind::Timestamptz, Some(precision), _) => format!("timestamptz({})", precision.min(6)),
+            _ => name.to_owned(),
+        }
+    }
 }
 
 /// The columns of a table as the rows are encoded, without rosterd's own (`_run_id` ...).
@@ -205,6 +267,10 @@ pub mod reason {
     pub const ROW_TOO_WIDE: &str = "row_too_wide";
     /// The page grew beyond 1 GiB as rows.
     pub const PAGE_TOO_LARGE: &str = "page_too_large";
+    /// A column that is not nullable has no value.
+    pub const NULL_VALUE: &str = "null_value";
+    /// A text holds NUL or a lone surrogate, and these are to be rejected.
+    pub const UNSTORABLE_TEXT: &str = "unstorable_text";
     /// The value does not fit the column, which cannot become wider.
     pub const MISFIT: &str = "misfit";
 }

@@ -46,19 +46,19 @@ impl Names {
     /// Finds and takes a name for the field at `path`. `waiting` says whether the table has a
     /// column of that name whose field is not known.
     pub(super) fn assign(&mut self, path: &[String], waiting: impl Fn(&str) -> bool) -> String {
-        let plain = join(path);
+        let whole = plain(path);
         // A column that an earlier run made for exactly this field, when it clashed.
-        let marked = with_suffix(&plain, path, 0);
+        let marked = with_suffix(&whole, path, 0);
         if waiting(&marked) && self.taken.insert(marked.clone()) {
             return marked;
         }
-        let name = shorten(plain.clone(), path);
+        let name = shorten(whole.clone(), path);
         if !is_reserved(&name) && self.taken.insert(name.clone()) {
             return name;
         }
         // The path decides; the count only matters when two hashes are the same.
         (0..)
-            .map(|salt| with_suffix(&plain, path, salt))
+            .map(|salt| with_suffix(&whole, path, salt))
             .find(|name| self.taken.insert(name.clone()))
             .unwrap_or_default()
     }
@@ -66,10 +66,11 @@ impl Names {
 
 /// The name that the field at `path` gets if nothing is in its way.
 pub(super) fn of_path(path: &[String]) -> String {
-    shorten(join(path), path)
+    shorten(plain(path), path)
 }
 
-fn join(path: &[String]) -> String {
+/// The name of the field at `path` before it is cut to Postgres' length.
+pub(super) fn plain(path: &[String]) -> String {
     let parts: Vec<String> = path.iter().map(|part| part_name(part)).collect();
     parts.join(SEPARATOR)
 }

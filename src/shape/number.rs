@@ -113,6 +113,37 @@ impl<'a> Decimal<'a> {
         }
     }
 
+    /// The value times ten to the `power`, less what then stands behind the point.
+    pub(super) fn truncated(self, power: i32) -> Option<i64> {
+        let (mut digits, count, before) = self.significant();
+        let before = before.saturating_add(power);
+        if count == 0 || before <= 0 {
+            return Some(0);
+        }
+        if before > 19 {
+            return None;
+        }
+        let mut value = 0_i64;
+        for _ in 0..before {
+            let digit = digits.next().map_or(0, |digit| digit - b'0');
+            value = value.checked_mul(10)?.checked_sub(i64::from(digit))?;
+        }
+        if self.negative {
+            Some(value)
+        } else {
+            value.checked_neg()
+        }
+    }
+
+    /// Whether the value has at most `scale` digits behind the point and `precision` in all, as a
+    /// `numeric(precision, scale)` holds it without rounding.
+    pub(super) fn fits(self, precision: u16, scale: u16) -> bool {
+        let (_, count, before) = self.significant();
+        count == 0
+            || (before <= i32::from(precision) - i32::from(scale)
+                && to_i32(count) - before <= i32::from(scale))
+    }
+
     /// Whether the value is a whole number without fraction digits or exponent in its text.
     pub(super) fn is_plain_integer(&self) -> bool {
         self.fraction.is_empty() && self.exponent == 0
@@ -210,6 +241,17 @@ impl<'a> Decimal<'a> {
         let size = own_before.cmp(&other_before).then_with(|| own.cmp(others));
         if left < 0 { size.reverse() } else { size }
     }
+}
+
+/// The nearest binary float.
+pub(super) fn double(text: &[u8]) -> Result<f64, Misread> {
+    Decimal::parse(text)?;
+    let number: Option<f64> = std::str::from_utf8(text)
+        .ok()
+        .and_then(|text| text.parse().ok());
+    number
+        .filter(|number| number.is_finite())
+        .ok_or(Misread::OutOfRange)
 }
 
 /// The whole number that `text` is in its one canonical spelling: no plus, no leading zero, no

@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::{xxh3_128, xxh3_128_with_seed};
 
 use super::cursor::{CursorValue, Highest};
 use super::json::{self, Malformed, Reader, Token, Value};
-use super::value::{self, Misfit, Sink};
+use super::value::{self, Misfit, Reading, Sink};
 use super::{BYTEA_OID, Kind, Layout, Reject, reason};
 use crate::config::endpoint::{DottedPath, Step};
 
@@ -173,6 +173,9 @@ pub(super) struct Wanted<'s> {
     pub(super) seed: u64,
     /// Kinds of the key columns as far as they are known.
     pub(super) kinds: &'s [Option<Kind>],
+    /// Whether the kind of a key column is fixed.
+    pub(super) pinned: &'s [bool],
+    pub(super) reading: Reading,
 }
 
 /// A record with all its key parts.
@@ -220,7 +223,7 @@ pub(super) fn scan(
             continue;
         }
         let (keys, cursor) = found.split_at(width);
-        if let Err((part, reason)) = settle(keys, &mut kinds, &mut widened, &mut text) {
+        if let Err((part, reason)) = settle(wanted, keys, &mut kinds, &mut widened, &mut text) {
             reject(reason, wanted.keys.get(part), key_text(keys));
             continue;
         }
@@ -238,7 +241,13 @@ pub(super) fn scan(
     } else {
         kinds.iter().copied().flatten().collect()
     };
-    let (rows, keys, duplicates) = unique(&candidates, &parts, &key_kinds, &mut rejects);
+    let (rows, keys, duplicates) = unique(
+        &candidates,
+        &parts,
+        &key_kinds,
+        wanted.reading,
+        &mut rejects,
+    );
     Scan {
         rows,
         rejects,
@@ -292,6 +301,7 @@ fn pick<'a>(
 /// Checks the key parts of one record and widens `kinds` so that they fit. Nothing is widened for
 /// a record that becomes a reject: part and reason are returned.
 fn settle(
+    wanted: &Wanted<'_>,
     keys: &[Option<Value<'_>>],
     kinds: &mut Vec<Option<Kind>>,
     widened: &mut Vec<Option<Kind>>,
@@ -312,15 +322,17 @@ fn settle(
         loop {
             text.clear();
             let fit = match kind {
-                Some(kind) => value::canonical(kind, *key, text),
-                None => value::natural(*key).and_then(|natural| Err(Misfit::Widen(natural))),
+                Some(kind) => value::canonical(kind, *key, wanted.reading, text),
+                None => value::natural(*key, wanted.reading)
+                    .and_then(|natural| Err(Misfit::Widen(natural))),
             };
             match fit {
                 Ok(()) => break,
                 Err(Misfit::Reject(reason)) => return Err((part, reason)),
                 Err(Misfit::Widen(natural)) => {
                     let wider = kind.map_or(natural, |kind| kind.join(natural));
-                    if kind == Some(wider) {
+                    let is_pinned = wanted.pinned.get(part).copied().unwrap_or_default();
+                    if kind == Some(wider) || is_pinned {
                         return Err((part, reason::MISFIT));
                     }
                     kind = Some(wider);
@@ -342,6 +354,7 @@ fn unique(
     candidates: &[Candidate],
     parts: &[Value<'_>],
     kinds: &[Kind],
+    reading: Reading,
     rejects: &mut Vec<Reject>,
 ) -> (Vec<ScanRow>, Keys, u64) {
     let width = kinds.len();
@@ -363,7 +376,7 @@ fn unique(
         let mut is_fit = true;
         for (part, &kind) in parts.iter().zip(kinds) {
             let start = all.text.len();
-            is_fit &= value::canonical(kind, *part, &mut all.text).is_ok();
+            is_fit &= value::canonical(kind, *part, reading, &mut all.text).is_ok();
             let text = all.text.get(start..).unwrap_or_default();
             // The length keeps ("a", "bc") and ("ab", "c") apart.
             whole.extend_from_slice(&text.len().to_le_bytes());

@@ -28,6 +28,7 @@ fn spec(key: &[&str]) -> MapSpec {
         cursor_path: None,
         max_table_nesting: None,
         mapping_version: 7,
+        ..MapSpec::default()
     }
 }
 
@@ -126,6 +127,9 @@ fn show(kind: Kind, field: &[u8]) -> String {
         Kind::Boolean => (field == [1]).to_string(),
         Kind::BigInt => i64::from_be_bytes(field.try_into().unwrap()).to_string(),
         Kind::Text => String::from_utf8(field.to_vec()).unwrap(),
+        Kind::Double => f64::from_be_bytes(field.try_into().unwrap()).to_string(),
+        Kind::Time | Kind::Timestamp => i64::from_be_bytes(field.try_into().unwrap()).to_string(),
+        Kind::Interval | Kind::Bytea => format!("{field:?}"),
         Kind::Jsonb => {
             assert_eq!(field[0], 1);
             String::from_utf8(field[1..].to_vec()).unwrap()
@@ -737,6 +741,7 @@ fn columns_made_by_hand_are_left_alone_or_taken_as_they_are() {
         name: name.to_owned(),
         path: Vec::new(),
         kind,
+        declared: Declared::default(),
     };
     let known = Layout {
         columns: vec![

@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 /// Days from 1970-01-01 to 2000-01-01, from where Postgres counts.
-const POSTGRES_EPOCH_DAYS: i64 = 10_957;
+pub(super) const POSTGRES_EPOCH_DAYS: i64 = 10_957;
 pub(super) const DAY_SECONDS: i64 = 86_400;
 
 /// A point in time, counted from 1970-01-01 UTC.
@@ -102,6 +102,31 @@ pub(super) fn read(text: &[u8]) -> Option<(Instant, Spelling)> {
         offset_seconds,
     };
     Some((Instant { seconds, nanos }, spelling))
+}
+
+/// `HH:MM`, `HH:MM:SS` or with a fraction, as microseconds from midnight; finer digits are cut off.
+pub(super) fn of_day(text: &[u8]) -> Option<i64> {
+    let &[h1, h2, b':', m1, m2] = text.first_chunk::<5>()? else {
+        return None;
+    };
+    let (hour, minute) = (pair(h1, h2)?, pair(m1, m2)?);
+    let (second, rest) = match text.get(5..)? {
+        [] => (0, &[][..]),
+        [b':', s1, s2, rest @ ..] => (pair(*s1, *s2)?, rest),
+        _ => return None,
+    };
+    let digits = match rest {
+        [] => rest,
+        [b'.', digits @ ..] if (1..=9).contains(&digits.len()) => digits,
+        _ => return None,
+    };
+    if hour > 23 || minute > 59 || second > 59 || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let fraction = (0..6).fold(0, |sum, place| {
+        sum * 10 + digits.get(place).map_or(0, |digit| i64::from(digit - b'0'))
+    });
+    Some((hour * 3_600 + minute * 60 + second) * 1_000_000 + fraction)
 }
 
 fn offset(zone: &[u8]) -> Option<i64> {

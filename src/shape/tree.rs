@@ -3,9 +3,10 @@
 //! Records of one endpoint name the same fields in the same order. So each field remembers which
 //! one followed it last time, and that name is compared in place before anything is looked up.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::json::{Extent, Malformed, Reader, Token, Value, unescape};
+use super::name;
 
 /// Levels of objects that are flattened; what is deeper is kept as JSON.
 const MAX_LEVELS: u32 = 64;
@@ -42,6 +43,8 @@ struct Field {
     json: bool,
     /// A column stands at some depth below it.
     columns_below: bool,
+    /// Its column takes every value as it is, objects too.
+    whole: bool,
 }
 
 struct Node {
@@ -95,12 +98,16 @@ pub(super) struct Tree {
     unplaced: Vec<FieldId>,
     strays: Vec<Stray>,
     repeated: u32,
+    /// Names (before shortening) of columns that take objects whole.
+    whole: HashSet<String>,
 }
 
 impl Tree {
-    /// `levels`: how many levels of objects are flattened; `None`: as many as possible.
-    pub(super) fn new(levels: Option<u32>) -> Self {
+    /// `levels`: how many levels of objects are flattened; `None`: as many as possible. `whole`:
+    /// names, before shortening, of the columns whose objects are never flattened.
+    pub(super) fn new(levels: Option<u32>, whole: HashSet<String>) -> Self {
         Self {
+            whole,
             fields: Vec::new(),
             nodes: vec![Node::new(NONE)],
             slots: Vec::new(),
@@ -355,7 +362,7 @@ impl Tree {
         };
         let (column, members) = (field.column, field.members);
         // A column of JSON takes an object whole, unless objects have been flattened beside it.
-        let flatten = level < self.levels && (field.columns_below || !field.json);
+        let flatten = level < self.levels && !field.whole && (field.columns_below || !field.json);
         let (epoch, listed) = match self.slots.get(id as usize) {
             Some(slot) => (slot.epoch, slot.listed),
             None => (0, 0),
@@ -434,6 +441,7 @@ impl Tree {
             column: None,
             json: false,
             columns_below: false,
+            whole: false,
         });
         self.slots.push(Slot {
             epoch: 0,
@@ -442,6 +450,13 @@ impl Tree {
         });
         if let Some(node) = self.nodes.get_mut(home as usize) {
             node.index.insert(name.into(), id);
+        }
+        if !self.whole.is_empty() {
+            let path: Vec<String> = self.path(id).into_iter().map(str::to_owned).collect();
+            let whole = self.whole.contains(&name::plain(&path));
+            if let Some(field) = self.field_mut(id) {
+                field.whole = whole;
+            }
         }
         id
     }

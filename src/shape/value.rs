@@ -4,9 +4,17 @@
 //! says what the column would have to become. Which is why no conversion is ever left to the
 //! server, whose messages would repeat the value.
 
-use super::json::{Checker, Malformed, Token, Unfit, Value, repair, unescape};
+use super::json::{Checker, Malformed, Token, Unfit, Value, repair, unescape, unescape_with};
 use super::number::{self, Decimal, Misread};
 use super::{Kind, reason, time};
+use crate::config::columns::{Detect, Nul};
+
+/// How strings are read.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Reading {
+    pub(super) detect: Detect,
+    pub(super) nul: Nul,
+}
 
 /// Why a value was not written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +51,7 @@ impl From<Unfit> for Misfit {
 }
 
 /// The kind that a column made for this value alone would get. Not for null.
-pub(super) fn natural(value: Value<'_>) -> Result<Kind, Misfit> {
+pub(super) fn natural(value: Value<'_>, reading: Reading) -> Result<Kind, Misfit> {
     Ok(match value.token {
         Token::Null | Token::Array | Token::Object => Kind::Jsonb,
         Token::Boolean => Kind::Boolean,
@@ -58,14 +66,16 @@ pub(super) fn natural(value: Value<'_>) -> Result<Kind, Misfit> {
                 Kind::Numeric
             }
         }
-        Token::String => with_short_text(value, string_kind)?.unwrap_or(Kind::Text),
+        Token::String => {
+            with_short_text(value, |text| string_kind(text, reading.detect))?.unwrap_or(Kind::Text)
+        }
     })
 }
 
-fn string_kind(text: &[u8]) -> Kind {
-    if time::date(text).is_some() {
+fn string_kind(text: &[u8], detect: Detect) -> Kind {
+    if detect.dates && time::date(text).is_some() {
         Kind::Date
-    } else if time::instant(text).is_some() {
+    } else if detect.timestamps && time::instant(text).is_some() {
         Kind::Timestamptz
     } else {
         Kind::Text
@@ -77,7 +87,7 @@ fn string_kind(text: &[u8]) -> Kind {
 const SHORT: usize = 6_200;
 
 /// Hands the text of a string to `read`. `None`: too long to be anything but text.
-fn with_short_text<T>(
+pub(super) fn with_short_text<T>(
     value: Value<'_>,
     read: impl FnOnce(&[u8]) -> T,
 ) -> Result<Option<T>, Malformed> {
@@ -99,9 +109,17 @@ pub(super) struct Sink {
     /// NUL and lone surrogates that became U+FFFD.
     pub(super) replaced: u64,
     checker: Checker,
+    pub(super) reading: Reading,
 }
 
 impl Sink {
+    pub(super) fn new(reading: Reading) -> Self {
+        Self {
+            reading,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn null(&mut self) {
         self.out.extend_from_slice(&(-1_i32).to_be_bytes());
     }
@@ -167,22 +185,30 @@ impl Sink {
                 }
             }
             (Kind::Date, Token::String) => {
-                let days =
-                    with_short_text(value, |text| time::date(text).ok_or(string_kind(text)))?;
+                let detect = self.reading.detect;
+                let days = with_short_text(value, |text| {
+                    time::date(text).ok_or_else(|| string_kind(text, detect))
+                })?;
                 match days.unwrap_or(Err(Kind::Text)) {
                     Ok(days) => {
-                        let mut field = [0, 0, 0, 4, 0, 0, 0, 0];
-                        if let Some(place) = field.last_chunk_mut::<4>() {
-                            *place = time::postgres_days(days).to_be_bytes();
-                        }
-                        self.out.extend_from_slice(&field);
+                        self.date(days);
                         Ok(())
                     }
                     Err(kind) => Err(Misfit::Widen(kind)),
                 }
             }
-            (Kind::Timestamptz, Token::String) => {
+            (Kind::Timestamptz | Kind::Timestamp, Token::String) => {
                 let micros = with_short_text(value, micros)?.flatten();
+                self.eight(micros.ok_or(Misfit::Widen(Kind::Text))?);
+                Ok(())
+            }
+            (Kind::Double, Token::Number) => {
+                let number = number::double(value.raw)?;
+                self.eight(number.to_bits().cast_signed());
+                Ok(())
+            }
+            (Kind::Time, Token::String) => {
+                let micros = with_short_text(value, time::of_day)?.flatten();
                 self.eight(micros.ok_or(Misfit::Widen(Kind::Text))?);
                 Ok(())
             }
@@ -190,12 +216,26 @@ impl Sink {
                 Kind::Boolean
                 | Kind::BigInt
                 | Kind::Numeric
+                | Kind::Double
                 | Kind::Date
+                | Kind::Time
+                | Kind::Timestamp
                 | Kind::Timestamptz
+                | Kind::Interval
+                | Kind::Bytea
                 | Kind::Text,
                 _,
-            ) => Err(Misfit::Widen(natural(value)?)),
+            ) => Err(Misfit::Widen(match natural(value, self.reading)? {
+                // Text is what holds them both, whatever the string was taken for.
+                _ if value.token == Token::String => Kind::Text,
+                kind => kind,
+            })),
         }
+    }
+
+    /// A date, from days since 1970.
+    pub(super) fn date(&mut self, days: i64) {
+        self.bytes(&time::postgres_days(days).to_be_bytes());
     }
 
     /// An eight-byte field.
@@ -219,9 +259,18 @@ impl Sink {
             return Ok(());
         }
         let mut replaced = 0;
-        let result = self.sized(|out| unescape(value.raw, out, &mut replaced));
+        let nul = self.reading.nul;
+        self.sized(|out| unescape_with(nul, value.raw, out, &mut replaced))?;
+        self.count(replaced)
+    }
+
+    /// Counts what Postgres cannot hold, where that is let pass.
+    fn count(&mut self, replaced: u64) -> Result<(), Misfit> {
         self.replaced += replaced;
-        Ok(result?)
+        if replaced > 0 && self.reading.nul == Nul::Reject {
+            return Err(Misfit::Reject(reason::UNSTORABLE_TEXT));
+        }
+        Ok(())
     }
 
     fn json_string(&mut self, value: Value<'_>) -> Result<(), Misfit> {
@@ -232,21 +281,31 @@ impl Sink {
         self.json(&quoted)
     }
 
-    /// JSON text as it came, after the version byte of `jsonb`'s wire format.
-    pub(super) fn json(&mut self, text: &[u8]) -> Result<(), Misfit> {
-        let suspect = self.checker.check(text)?;
-        self.out.extend_from_slice(&length(text.len() + 1));
-        self.out.push(1);
-        let start = self.out.len();
-        self.out.extend_from_slice(text);
-        if suspect && let Some(written) = self.out.get_mut(start..) {
-            repair(written, &mut self.replaced);
-        }
+    /// JSON text as it came, as text.
+    pub(super) fn checked_text(&mut self, text: &[u8]) -> Result<(), Misfit> {
+        self.checker.check(text)?;
+        self.bytes(text);
         Ok(())
     }
 
+    /// JSON text as it came, after the version byte of `jsonb`'s wire format.
+    pub(super) fn json(&mut self, text: &[u8]) -> Result<(), Misfit> {
+        let suspect = self.checker.check(text)?;
+        let mut replaced = 0;
+        let nul = self.reading.nul;
+        self.sized(|out| {
+            out.push(1);
+            let start = out.len();
+            out.extend_from_slice(text);
+            if suspect {
+                repair(nul, out, start, &mut replaced);
+            }
+        });
+        self.count(replaced)
+    }
+
     /// A field whose length is known only after it was written.
-    fn sized<T>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+    pub(super) fn sized<T>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
         let start = self.out.len();
         self.out.extend_from_slice(&[0; 4]);
         let result = write(&mut self.out);
@@ -260,9 +319,21 @@ impl Sink {
 
 /// Appends the text of a key part: equal for exactly those values that a column of `kind` holds as
 /// equal, and unchanged when a whole number's column widens.
-pub(super) fn canonical(kind: Kind, value: Value<'_>, out: &mut Vec<u8>) -> Result<(), Misfit> {
+pub(super) fn canonical(
+    kind: Kind,
+    value: Value<'_>,
+    reading: Reading,
+    out: &mut Vec<u8>,
+) -> Result<(), Misfit> {
     match (kind, value.token) {
-        (Kind::Text, Token::String) => Ok(unescape(value.raw, out, &mut 0)?),
+        (Kind::Text, Token::String) => {
+            let mut replaced = 0;
+            unescape_with(reading.nul, value.raw, out, &mut replaced)?;
+            if replaced > 0 && reading.nul == Nul::Reject {
+                return Err(Misfit::Reject(reason::UNSTORABLE_TEXT));
+            }
+            Ok(())
+        }
         (Kind::Text | Kind::Boolean, Token::Boolean) => {
             out.extend_from_slice(value.raw);
             Ok(())
@@ -323,7 +394,7 @@ pub(super) fn canonical(kind: Kind, value: Value<'_>, out: &mut Vec<u8>) -> Resu
             match with_short_text(value, |text| {
                 time::date(text)
                     .and_then(|_| micros(text))
-                    .ok_or(string_kind(text))
+                    .ok_or_else(|| string_kind(text, reading.detect))
             })? {
                 Some(Ok(micros)) => {
                     out.extend_from_slice(micros.to_string().as_bytes());
@@ -357,11 +428,21 @@ pub(super) fn canonical(kind: Kind, value: Value<'_>, out: &mut Vec<u8>) -> Resu
             Kind::Boolean
             | Kind::BigInt
             | Kind::Numeric
+            | Kind::Double
             | Kind::Date
+            | Kind::Time
+            | Kind::Timestamp
             | Kind::Timestamptz
+            | Kind::Interval
+            | Kind::Bytea
             | Kind::Text,
             _,
-        ) => Err(Misfit::Widen(natural(value)?)),
+        ) => Err(Misfit::Widen(match natural(value, reading)? {
+            Kind::Jsonb => Kind::Jsonb,
+            // Keys of these kinds are not compared before they are written.
+            _ if value.token == Token::String || !kind.is_key() => Kind::Text,
+            natural => natural,
+        })),
     }
 }
 
@@ -379,9 +460,24 @@ pub(super) fn write_canonical_field(sink: &mut Sink, kind: Kind, text: &[u8]) ->
             let decimal = Decimal::parse(text).ok()?;
             sink.sized(|out| decimal.write_numeric(out));
         }
-        Kind::Jsonb => return None,
+        Kind::Jsonb
+        | Kind::Double
+        | Kind::Time
+        | Kind::Timestamp
+        | Kind::Interval
+        | Kind::Bytea => return None,
     }
     Some(())
+}
+
+impl Kind {
+    /// Whether keys of this kind have a canonical text.
+    fn is_key(self) -> bool {
+        !matches!(
+            self,
+            Self::Double | Self::Time | Self::Timestamp | Self::Interval | Self::Bytea
+        )
+    }
 }
 
 /// Microseconds from 2000 of an instant, or of the midnight (UTC) that a date begins with.

@@ -379,7 +379,12 @@ impl Store {
             return Ok(0);
         }
         let changes = self.needed(&tables, layout);
-        if changes.is_empty() {
+        if changes.is_empty()
+            && tables
+                .target
+                .as_deref()
+                .is_some_and(|columns| is_told(columns, layout))
+        {
             return Ok(0);
         }
         let mut transaction = connection.begin().await.map_err(connecting)?;
@@ -464,7 +469,7 @@ impl Store {
             table_name: self.table.table.name().to_owned(),
             column_name: column.name.clone(),
             source_path: column.path.clone(),
-            data_type: column.kind.sql().to_owned(),
+            data_type: column.sql_type(),
             treatment: "as is".to_owned(),
         }
     }
@@ -491,6 +496,14 @@ impl Store {
         }
         Ok(replace::swap(transaction, &self.table, walk, &layout.columns).await?)
     }
+}
+
+/// Whether the catalogue knows where each column's values come from.
+fn is_told(columns: &[Column], layout: &Layout) -> bool {
+    layout.columns.iter().all(|column| {
+        let known = columns.iter().find(|known| known.name == column.name);
+        known.is_some_and(|known| known.path == column.path)
+    })
 }
 
 fn checkpoint_json(checkpoint: &Checkpoint) -> Result<serde_json::Value, Error> {

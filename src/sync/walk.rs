@@ -49,6 +49,15 @@ pub(super) async fn run(
 
     let store = Arc::clone(&opened.store);
     let mut walker = Walker::new(context, gauge, opened, halt);
+    if let Some(conflict) = walker.mapper.conflict() {
+        return Err(crate::load::Error::HintedType {
+            table: store.table.to_string(),
+            column: conflict.column.clone(),
+            found: conflict.found.sql(),
+            wanted: conflict.wanted.sql(),
+        }
+        .into());
+    }
     let mut doubt = String::new();
     for round in 1..=WALKS {
         match walker.walk(&plan).await {
@@ -510,13 +519,25 @@ pub(super) fn map_spec(resource: &Resource) -> MapSpec {
             .as_ref()
             .map(|i| i.cursor_path.clone()),
         max_table_nesting: resource.max_table_nesting,
-        mapping_version: mapping_version(resource.max_table_nesting),
+        mapping_version: mapping_version(resource),
+        columns: resource.columns.clone(),
+        null_values: resource.null_values.clone(),
+        detect: resource.detect,
+        nul: resource.nul,
     }
 }
 
-fn mapping_version(max_table_nesting: Option<u32>) -> u64 {
-    let nesting = max_table_nesting.map_or(u64::MAX, u64::from);
-    xxh3_64([MAPPING_VERSION.to_be_bytes(), nesting.to_be_bytes()].as_flattened())
+/// A hash of everything that decides what a record's values become.
+fn mapping_version(resource: &Resource) -> u64 {
+    let meaning = format!(
+        "{MAPPING_VERSION} {:?} {:?} {:?} {:?} {:?}",
+        resource.max_table_nesting,
+        resource.columns,
+        resource.null_values,
+        resource.detect,
+        resource.nul
+    );
+    xxh3_64(meaning.as_bytes())
 }
 
 fn later(a: Option<CursorValue>, b: Option<CursorValue>) -> Option<CursorValue> {

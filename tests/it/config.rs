@@ -371,6 +371,34 @@ fn every_problem_is_told_with_its_place_and_all_of_them_at_once() {
             vec![("5:17", "sources.hr.resources[0]", "not supported yet")],
         ),
         (
+            "column hints that cannot be read",
+            source(
+                "paginator: single_page",
+                "- name: a\n  columns:\n    c: {data_type: txt}\n    d: {format: yesterday}\n    e: {timezone: Mars}",
+            ),
+            vec![
+                ("9:26", "sources.hr.resources[0].columns.c.data_type", "did you mean `text`"),
+                ("10:23", "sources.hr.resources[0].columns.d.format", "expected epoch_s"),
+                ("11:25", "sources.hr.resources[0].columns.e.timezone", "expected true, false"),
+            ],
+        ),
+        (
+            "column hints that do not go together",
+            source(
+                "paginator: single_page",
+                "- name: a\n  columns:\n    id: {primary_key: true, format: epoch_s}\n    b: {data_type: bigint, precision: 7}\n    e: {data_type: date, timezone: UTC}\n    f: {scale: 2}\n    a__b: {data_type: text}\n    a.b: {unique: true}\n    h: {data_type: interval}\n    i: {data_type: bool, format: epoch_s}",
+            ),
+            vec![
+                ("", "sources.hr.resources[0].columns.id", "a key has no `format`"),
+                ("", "sources.hr.resources[0].columns.b.precision", "expected 8, 16, 32 or 64 bits"),
+                ("", "sources.hr.resources[0].columns.e.timezone", "only `data_type: timestamp`"),
+                ("", "sources.hr.resources[0].columns.f.scale", "only `data_type: decimal`"),
+                ("", "sources.hr.resources[0].columns[\"a.b\"]", "another entry names the same column"),
+                ("", "sources.hr.resources[0].columns.h.data_type", "needs `format: iso_duration`"),
+                ("", "sources.hr.resources[0].columns.i.format", "does not go with"),
+            ],
+        ),
+        (
             "merge without a key",
             source("paginator: single_page", "- {name: a, write_disposition: merge}"),
             vec![("7:38", "sources.hr.resources[0].write_disposition", "needs a `primary_key`")],

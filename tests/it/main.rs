@@ -24,4 +24,6 @@ mod serve;
 
 mod shape;
 
+mod shapes;
+
 mod support;

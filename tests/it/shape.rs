@@ -61,6 +61,7 @@ fn mapper(key_names: &[&str]) -> Mapper {
         cursor_path: None,
         max_table_nesting: None,
         mapping_version: 1,
+        ..MapSpec::default()
     };
     Mapper::new(spec, Layout::default())
 }

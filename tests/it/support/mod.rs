@@ -6,6 +6,8 @@ pub(crate) mod daemon;
 
 pub(crate) mod db;
 
+pub(crate) mod documents;
+
 pub(crate) mod history;
 
 pub(crate) mod server;

@@ -1,0 +1,98 @@
+//! An endpoint that answers with whatever JSON a test gives it, and the real binary that syncs it.
+
+use std::sync::{Arc, Mutex};
+
+use axum::{Router, extract::State, http::header, response::IntoResponse, routing::get};
+use serde_json::Value;
+use sqlx::AssertSqlSafe;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+
+use super::{daemon::Setup, db::TestDb};
+
+pub(crate) struct Documents {
+    pub(crate) db: TestDb,
+    body: Arc<Mutex<Vec<u8>>>,
+    config: String,
+    _server: AbortOnDropHandle<()>,
+}
+
+impl Documents {
+    /// `resource`: keys of the resource `docs` of the source `hr`, as lines of YAML.
+    pub(crate) async fn new(resource: &str) -> Self {
+        let body = Arc::new(Mutex::new(b"[]".to_vec()));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let routes = Router::new()
+            .route("/docs", get(answer))
+            .with_state(Arc::clone(&body));
+        let server = TaskTracker::new().spawn(async move {
+            axum::serve(listener, routes).await.ok();
+        });
+        let db = TestDb::new().await;
+        let config = format!(
+            "database: {{url: \"{}\"}}\ndaemon: {{admin: {{listen: null}}}}\nsources:\n  hr:\n    client: {{base_url: \"http://{address}\", paginator: single_page}}\n    resources:\n      - name: docs\n",
+            db.url()
+        );
+        let mut documents = Self {
+            db,
+            body,
+            config,
+            _server: AbortOnDropHandle::new(server),
+        };
+        documents.configure(resource);
+        documents
+    }
+
+    /// Replaces the resource's keys.
+    pub(crate) fn configure(&mut self, resource: &str) {
+        let end = self.config.find("      - name: docs\n").unwrap() + "      - name: docs\n".len();
+        self.config.truncate(end);
+        for line in resource.lines().filter(|line| !line.trim().is_empty()) {
+            self.config.push_str(&format!("        {line}\n"));
+        }
+    }
+
+    /// Sets the answer and syncs it. Returns the run's status and what the binary logged.
+    pub(crate) async fn sync(&self, body: impl Into<Vec<u8>>) -> (String, String) {
+        *self.body.lock().unwrap() = body.into();
+        let setup = Setup::command(self.config.clone(), &["sync"]);
+        let log = tokio::task::spawn_blocking(move || {
+            let mut run = setup.start();
+            run.wait();
+            run.stderr()
+        })
+        .await
+        .unwrap();
+        let status = self
+            .json("select status from rosterd.runs order by run_id desc limit 1")
+            .await;
+        let status = status
+            .pointer("/0/status")
+            .and_then(Value::as_str)
+            .unwrap_or("none");
+        (status.to_owned(), log)
+    }
+
+    /// Syncs and expects the run to succeed.
+    pub(crate) async fn load(&self, body: impl Into<Vec<u8>>) {
+        let (status, log) = self.sync(body).await;
+        assert_eq!(status, "succeeded", "{log}");
+    }
+
+    /// The rows of a query as a list of objects, all digits kept.
+    pub(crate) async fn json(&self, query: &str) -> Value {
+        let query =
+            format!("select coalesce(json_agg(row_of_all), '[]')::text from ({query}) row_of_all");
+        let text: String = sqlx::query_scalar(AssertSqlSafe(query))
+            .persistent(false)
+            .fetch_one(self.db.pool())
+            .await
+            .unwrap();
+        serde_json::from_str(&text).unwrap()
+    }
+}
+
+async fn answer(State(body): State<Arc<Mutex<Vec<u8>>>>) -> impl IntoResponse {
+    let body = body.lock().unwrap().clone();
+    ([(header::CONTENT_TYPE, "application/json")], body)
+}
