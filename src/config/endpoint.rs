@@ -24,6 +24,8 @@ pub struct Endpoint {
     pub path: String,
     /// Query parameters in the order of the file; a list repeats its key, null leaves it out.
     pub params: IndexMap<String, Value>,
+    /// Names of the parameters that hold a value from a file or a credential: neither shown nor stored.
+    pub secret_params: Vec<String>,
     pub headers: IndexMap<String, String>,
     /// JSON body, for POST.
     pub json: Option<Value>,
@@ -241,6 +243,14 @@ impl EndpointFile {
         Some(Endpoint {
             method,
             path: path?,
+            secret_params: params
+                .keys()
+                .filter(|name| {
+                    let param = node.get("params").and_then(|params| params.get(name));
+                    param.is_some_and(Node::holds_secret)
+                })
+                .cloned()
+                .collect(),
             params,
             headers,
             json,

@@ -168,11 +168,21 @@ impl Config {
         let mut secrets = self.filled.clone();
         if let Some(url) = &self.database.url {
             secrets.push(url.clone());
-            if let Some(password) = Url::parse(url.expose())
-                .ok()
-                .and_then(|url| url.password().map(str::to_owned))
-            {
-                secrets.push(Secret::new(password));
+            // In the URL the password is encoded; a message would hold it as it is.
+            if let Ok(url) = Url::parse(url.expose()) {
+                let encoded = url.password().map(str::to_owned);
+                let plain = encoded.as_ref().map(|password| {
+                    let pair = password.replace('+', "%2B").replace('&', "%26");
+                    url::form_urlencoded::parse(format!("p={pair}").as_bytes())
+                        .map(|(_, password)| password.into_owned())
+                        .collect::<String>()
+                });
+                let in_query = url
+                    .query_pairs()
+                    .filter(|(name, _)| name == "password")
+                    .map(|(_, value)| value.into_owned());
+                let all = encoded.into_iter().chain(plain).chain(in_query);
+                secrets.extend(all.map(Secret::new));
             }
         }
         secrets.extend(self.daemon.admin.token.clone());

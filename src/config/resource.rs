@@ -16,7 +16,7 @@ use super::{
     problem::Problems,
     schedule::ScheduleFile,
     source::{Batch, Resource, WriteDisposition},
-    tree::{Filled, Node},
+    tree::Node,
 };
 
 section! {
@@ -306,17 +306,11 @@ impl ResourceFile {
 /// credentials do not: a rotated key must not restart a resource.
 fn fingerprint(endpoint: &Endpoint, primary_key: &[DottedPath], node: &Node) -> String {
     let mut params = endpoint.params.clone();
-    let secret = |node: Option<&Node>| {
-        let mut found = false;
-        if let Some(node) = node {
-            node.each_scalar(&mut |_, scalar| {
-                found |= scalar.filled == Filled::Secret;
-            });
-        }
-        found
-    };
-    params.retain(|name, _| !secret(node.get("params").and_then(|params| params.get(name))));
-    let body = endpoint.json.as_ref().filter(|_| !secret(node.get("json")));
+    params.retain(|name, _| !endpoint.secret_params.contains(name));
+    let body = endpoint
+        .json
+        .as_ref()
+        .filter(|_| !node.get("json").is_some_and(Node::holds_secret));
     let meaning = json!({
         "path": endpoint.path,
         "params": params,

@@ -257,6 +257,13 @@ impl Node {
         }
     }
 
+    /// Whether a value from a file or a credential stands below or at this node.
+    pub(super) fn holds_secret(&self) -> bool {
+        let mut found = false;
+        self.each_scalar(&mut |_, scalar| found |= scalar.filled == Filled::Secret);
+        found
+    }
+
     /// Calls `visit` with every scalar below and at this node.
     pub(super) fn each_scalar<'a>(&'a self, visit: &mut impl FnMut(&'a Self, &'a Scalar)) {
         match &self.content {

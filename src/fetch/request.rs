@@ -32,16 +32,24 @@ pub(super) struct Template {
     /// Without query.
     url: Url,
     query: Vec<(String, String)>,
+    /// Names of parameters in `query` that are neither shown nor stored.
+    secret: Vec<String>,
     headers: HeaderMap,
     json: Option<Value>,
     paginator: Paginator,
 }
 
-/// Method and URL of a walk's first request, which holds no key yet. Values of parameters are shown:
-/// they are what one looks for in a preview, and secrets do not belong there.
+/// Method and URL of a walk's first request, which holds no key yet. Values of parameters are shown, they
+/// are what one looks for in a preview; those that are secrets are covered.
 pub(super) fn describe(base: &Url, plan: &WalkPlan) -> Result<String, Error> {
     let first = Pager::new(&plan.endpoint, base, None)?.first();
-    let draft = Template::new(base, plan)?.draft(first.as_ref())?;
+    let mut template = Template::new(base, plan)?;
+    for (name, value) in &mut template.query {
+        if template.secret.contains(name) {
+            "***".clone_into(value);
+        }
+    }
+    let draft = template.draft(first.as_ref())?;
     Ok(format!("{} {}", draft.method, draft.url))
 }
 
@@ -81,6 +89,7 @@ impl Template {
             },
             url,
             query,
+            secret: endpoint.secret_params.clone(),
             headers,
             json: endpoint.json.as_ref().map(|json| filled_json(json, plan)),
             paginator: endpoint.paginator.clone(),
@@ -123,7 +132,9 @@ impl Template {
                 Paginator::JsonLink { .. } | Paginator::HeaderLink { .. },
                 Some(Position::Url(url)),
             ) => {
-                link = Some(Url::parse(url).map_err(|_| Error::BadPosition)?);
+                let mut url = Url::parse(url).map_err(|_| Error::BadPosition)?;
+                self.put_secrets_back(&mut url);
+                link = Some(url);
             }
             (
                 Paginator::SinglePage
@@ -163,6 +174,53 @@ impl Template {
             headers,
             body,
         })
+    }
+}
+
+impl Template {
+    /// A position as it may be stored: APIs repeat all parameters of a request in their next links.
+    pub(super) fn without_secrets(&self, position: Position) -> Position {
+        let Position::Url(link) = position else {
+            return position;
+        };
+        if self.secret.is_empty() {
+            return Position::Url(link);
+        }
+        let Ok(mut url) = Url::parse(&link) else {
+            return Position::Url(link);
+        };
+        let pairs = url.query().unwrap_or_default().split('&');
+        let kept: Vec<&str> = pairs
+            .filter(|pair| !self.is_secret(pair.as_bytes()))
+            .collect();
+        let kept = kept.join("&");
+        url.set_query((!kept.is_empty()).then_some(&*kept));
+        Position::Url(url.into())
+    }
+
+    /// Whether a pair of a query is one of the secret parameters, or holds the value of one.
+    fn is_secret(&self, pair: &[u8]) -> bool {
+        let secrets = || self.query.iter().filter(|(n, _)| self.secret.contains(n));
+        url::form_urlencoded::parse(pair)
+            .any(|(name, value)| secrets().any(|(n, v)| *n == name || *v == value))
+    }
+
+    fn put_secrets_back(&self, url: &mut Url) {
+        let missing: Vec<(String, String)> = self
+            .query
+            .iter()
+            .filter(|(name, _)| self.secret.contains(name))
+            .filter(|(name, _)| !url.query_pairs().any(|(known, _)| known == name.as_str()))
+            .cloned()
+            .collect();
+        if missing.is_empty() {
+            return;
+        }
+        let query = match url.query() {
+            Some(query) if !query.is_empty() => format!("{query}&{}", query_text(&missing)),
+            _ => query_text(&missing),
+        };
+        url.set_query(Some(&query));
     }
 }
 
@@ -321,6 +379,7 @@ mod tests {
             endpoint: Endpoint {
                 method: Method::Post,
                 path: "people?fields=a,b&page=9".into(),
+                secret_params: Vec::new(),
                 params: IndexMap::from([
                     ("q".to_owned(), json!("a b+c&d")),
                     ("none".to_owned(), Value::Null),

@@ -173,7 +173,7 @@ impl Driver {
             };
             let onward = self.pager.after(&seen, self.api.auth.as_ref())?;
             let (next, ending) = match onward {
-                Onward::Next(next) => (Some(next), None),
+                Onward::Next(next) => (Some(self.template.without_secrets(next)), None),
                 Onward::End(ending) => (None, Some(ending)),
             };
             let exhausted = next.is_some() && number + 1 >= self.max_pages;

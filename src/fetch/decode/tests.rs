@@ -17,6 +17,7 @@ fn decoder(selector: Selector) -> Decoder {
         method: Method::Get,
         path: "/p".into(),
         params: IndexMap::new(),
+        secret_params: Vec::new(),
         headers: IndexMap::new(),
         json: None,
         data_selector: selector,

@@ -15,6 +15,7 @@ fn pager(paginator: Paginator) -> Pager {
         method: Method::Get,
         path: "/".into(),
         params: indexmap::IndexMap::new(),
+        secret_params: Vec::new(),
         headers: indexmap::IndexMap::new(),
         json: None,
         data_selector: Selector::Root,
