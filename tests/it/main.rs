@@ -20,6 +20,8 @@ mod postgres;
 
 mod record;
 
+mod secrets;
+
 mod serve;
 
 mod shape;

@@ -77,6 +77,7 @@ fn plan(paginator: Paginator) -> WalkPlan {
             method: Method::Get,
             path: "/v1/employees".into(),
             params: IndexMap::new(),
+            secret_params: Vec::new(),
             headers: IndexMap::new(),
             json: None,
             data_selector: Selector::Path(path("data")),

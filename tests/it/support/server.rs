@@ -49,10 +49,8 @@ impl OwnServer {
 
     /// `database.url` of the daemon. The password goes in percent-encoded.
     pub(crate) fn url(&self, password: &str) -> String {
-        let mut url = url::Url::parse(&format!("postgres://keeper@127.0.0.1:{}/hr", self.port));
-        let url = url.as_mut().unwrap();
-        url.set_password(Some(password)).unwrap();
-        url.to_string()
+        let encoded: String = password.bytes().map(|b| format!("%{b:02X}")).collect();
+        format!("postgres://keeper:{encoded}@127.0.0.1:{}/hr", self.port)
     }
 
     fn admin(&self) -> ConnectOptions {
