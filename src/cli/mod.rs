@@ -58,7 +58,8 @@ struct Arguments {
         default_value = "daemon.yaml"
     )]
     config: PathBuf,
-    /// What is logged, as a tracing filter: `info`, `debug`, `rosterd::fetch=trace`.
+    /// What is logged, as a tracing filter: `info`, `debug`, `rosterd::fetch=trace`. Left out: `info`
+    /// for `run` and `migrate`, `warn` for commands that tell by themselves how it went.
     #[arg(long, global = true, env = "ROSTERD_LOG", value_name = "FILTER")]
     log: Option<String>,
     /// How it is logged; `auto` is pretty on a terminal and JSON elsewhere.
@@ -248,6 +249,15 @@ impl Arguments {
         })
     }
 
+    /// What is logged. Commands that end by themselves say on their own how it went, run by run.
+    fn filter(&self) -> &str {
+        match (&self.log, &self.command) {
+            (Some(wanted), _) => wanted,
+            (None, Command::Run | Command::Migrate) => "info",
+            (None, _) => "warn,rosterd::sync=error",
+        }
+    }
+
     fn start_log(&self, config: &Config) -> anyhow::Result<telemetry::Guard> {
         let environment = Environment::of_process();
         let settings = telemetry::Settings {
@@ -256,7 +266,7 @@ impl Arguments {
                 LogFormat::Pretty => telemetry::Format::Pretty,
                 LogFormat::Json => telemetry::Format::Json,
             },
-            filter: self.log.clone(),
+            filter: Some(self.filter().to_owned()),
             journal: environment.has("JOURNAL_STREAM"),
             no_color: environment.has("NO_COLOR"),
         };

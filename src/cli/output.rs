@@ -3,7 +3,7 @@
 use std::io::{self, Write as _};
 
 use chrono::{DateTime, Utc};
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ContentArrangement, LineStyle, Table, TableStyle};
 use serde::Serialize;
 
 use super::{Exit, Format};
@@ -45,11 +45,7 @@ pub(super) fn rows<T: Serialize>(
     match format {
         Format::Json => print(&(serde_json::to_string_pretty(rows)? + "\n"))?,
         Format::Table => {
-            let mut table = Table::new();
-            table
-                .load_style(presets::UTF8_HORIZONTAL_ONLY)
-                .set_content_arrangement(ContentArrangement::Dynamic);
-            table.set_header(header.iter().copied());
+            let mut table = table(header);
             for row in rows {
                 table.add_row(cells(row));
             }
@@ -57,6 +53,17 @@ pub(super) fn rows<T: Serialize>(
         }
     }
     Ok(Exit::Success)
+}
+
+/// A table of short lines: one rule, under the header.
+fn table(header: &[&str]) -> Table {
+    let rule = LineStyle::none().fill('─').junction('─');
+    let mut table = Table::new();
+    table
+        .load_style(TableStyle::new().header_separator(rule))
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(header.iter().copied());
+    table
 }
 
 /// A time as people read it in a table.
@@ -76,6 +83,11 @@ pub(super) fn seconds(seconds: Option<f64>) -> String {
         Some(s) if s < 172_800.0 => format!("{:.0} h", s / 3_600.0),
         Some(s) => format!("{:.0} d", s / 86_400.0),
     }
+}
+
+/// A number as people read it: `1,234,567`.
+pub(super) fn count(number: i64) -> String {
+    indicatif::HumanCount(number.unsigned_abs()).to_string()
 }
 
 /// Code and message of an error, as far as there are any.

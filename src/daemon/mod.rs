@@ -57,6 +57,8 @@ pub struct Ready {
     /// A command line that opens the database, without any password.
     pub psql: String,
     pub status_page: Option<SocketAddr>,
+    /// The history, for who wants to follow it in this process.
+    pub reports: Reports,
 }
 
 /// How the daemon ended.
@@ -120,6 +122,7 @@ async fn run_on(base: &Base, options: Options, stop: CancellationToken) -> anyho
             .send(Ready {
                 psql: base.server.psql(),
                 status_page: bound.map(|b| b.addr),
+                reports: Reports::new(base.pool.clone()),
             })
             .ok();
     }

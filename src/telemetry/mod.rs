@@ -10,6 +10,8 @@
 
 mod masks;
 
+mod pretty;
+
 use std::{
     io::{self, IsTerminal as _, Write},
     sync::{
@@ -30,7 +32,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-use self::masks::Masks;
+use self::{masks::Masks, pretty::Pretty};
 
 /// Lines that may wait for stderr. More than that, and the reader is not reading.
 const QUEUE: usize = 4_096;
@@ -125,15 +127,11 @@ pub fn init(settings: &Settings, secrets: &[String]) -> Result<Guard, Error> {
     let lines = tracing_subscriber::fmt::layer().with_writer(writer);
     let clock = (!settings.journal).then_some(SystemTime);
     let lines = match (pretty, clock) {
-        (true, Some(clock)) => lines
+        (true, clock) => lines
             .with_ansi(terminal && !settings.no_color)
-            .with_timer(clock)
-            .with_target(false)
-            .boxed(),
-        (true, None) => lines
-            .with_ansi(false)
-            .without_time()
-            .with_target(false)
+            .event_format(Pretty {
+                stamped: clock.is_some(),
+            })
             .boxed(),
         (false, Some(clock)) => lines
             .json()

@@ -3,6 +3,8 @@
 //! The daemon reads `daemon.example.yaml` as any user would, with its two variables set; only what
 //! a demonstration needs is laid over it: frequent schedules and no daemon settings of the user's.
 
+mod feed;
+
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
@@ -73,10 +75,12 @@ pub(super) async fn execute(global: &Global, own: &Arguments) -> anyhow::Result<
     let config = Arc::new(configuration(&api.base_url(), own)?);
     let log = global.start_log(&config)?;
     output::say(&format!(
-        "A sample HR API of {} employees, who join, change and leave, is at {}\n\
-         The daemon starts with daemon.example.yaml. Ctrl-C stops everything; a second start goes on where it was.\n",
-        own.employees,
-        api.base_url()
+        "A sample HR API is at {}: {} employees, who join, change and leave.\n\
+         Starting a private PostgreSQL in {} and the daemon with daemon.example.yaml.\n\
+         Ctrl-C stops everything; a second start goes on where it was.",
+        api.base_url(),
+        output::count(own.employees.into()),
+        own.state_dir.display(),
     ));
     let (sender, ready) = oneshot::channel();
     let options = daemon::Options {
@@ -85,15 +89,36 @@ pub(super) async fn execute(global: &Global, own: &Arguments) -> anyhow::Result<
         log,
         on_ready: Some(sender),
     };
-    let told = async {
+    let over = stop.child_token();
+    let running = async {
+        let stopped = Box::pin(daemon::run(options, stop.clone())).await;
+        over.cancel();
+        stopped
+    };
+    let telling = async {
         if let Ok(ready) = ready.await {
             output::say(&instructions(&ready));
+            tokio::join!(
+                feed::follow(&ready.reports, &api, &over),
+                tell_stop(&over, own)
+            );
         }
     };
-    let (stopped, ()) = tokio::join!(Box::pin(daemon::run(options, stop.clone())), told);
+    let (stopped, ()) = tokio::join!(running, telling);
     match stopped? {
         Stopped::Clean => Ok(Exit::Success),
         Stopped::Cut => Ok(Exit::Failure),
+    }
+}
+
+/// Says that the signal was heard: the batch in hand may take its time.
+async fn tell_stop(over: &CancellationToken, own: &Arguments) {
+    tokio::select! {
+        () = over.cancelled() => {}
+        _ = tokio::signal::ctrl_c() => output::say(&format!(
+            "\nStopping. The data stay in {}; delete that folder to begin anew.",
+            own.state_dir.display()
+        )),
     }
 }
 
