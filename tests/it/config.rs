@@ -1002,3 +1002,19 @@ proptest::proptest! {
         }
     }
 }
+
+/// The reference in the README is made of the types; this says how to bring it up to date.
+#[test]
+fn the_readme_has_the_reference_as_it_is() {
+    const BEGIN: &str = "<!-- reference: made of the types -->\n";
+    const END: &str = "<!-- end of the reference -->";
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let (before, rest) = readme.split_once(BEGIN).unwrap();
+    let (_, after) = rest.split_once(END).unwrap();
+    let current = format!("{before}{BEGIN}\n{}\n{END}{after}", config::reference());
+    if readme != current {
+        std::fs::write(root.join("target/README.md"), current).unwrap();
+        panic!("the keys changed: cp target/README.md README.md");
+    }
+}

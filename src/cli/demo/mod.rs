@@ -89,7 +89,7 @@ pub(super) async fn execute(global: &Global, own: &Arguments) -> anyhow::Result<
         log,
         on_ready: Some(sender),
     };
-    let over = stop.child_token();
+    let over = CancellationToken::new();
     let running = async {
         let stopped = Box::pin(daemon::run(options, stop.clone())).await;
         over.cancel();
