@@ -25,6 +25,19 @@ pub(super) struct Arguments {
     /// Read everything, as if for the first time; the cursor moves only when that is complete.
     #[arg(long)]
     full: bool,
+    /// Read everything, and let rows that are gone go this once, however many they are.
+    #[arg(long, requires = "resources")]
+    allow_deletes: bool,
+}
+
+impl Arguments {
+    fn start(&self) -> Start {
+        match (self.allow_deletes, self.full) {
+            (true, _) => Start::AnewAllowingDeletes,
+            (false, true) => Start::Anew,
+            (false, false) => Start::GoOn,
+        }
+    }
 }
 
 pub(super) async fn execute(global: &Global, own: &Arguments) -> anyhow::Result<Exit> {
@@ -39,7 +52,7 @@ pub(super) async fn execute(global: &Global, own: &Arguments) -> anyhow::Result<
             .cloned()
             .collect();
         let fleet = Fleet::new(config, None)?;
-        sync_all(&base, Arc::new(fleet), chosen, own.full, &stop).await
+        sync_all(&base, Arc::new(fleet), chosen, own.start(), &stop).await
     };
     let result = Box::pin(result).await;
     base.close().await;
@@ -76,7 +89,7 @@ async fn sync_all(
     base: &Base,
     fleet: Arc<Fleet>,
     chosen: Vec<Registered>,
-    full: bool,
+    start: Start,
     stop: &CancellationToken,
 ) -> anyhow::Result<Exit> {
     let tracker = TaskTracker::new();
@@ -91,7 +104,7 @@ async fn sync_all(
             tracker: tracker.clone(),
             bar: bars.add(&select::full_name(&resource)),
             resource,
-            full,
+            start,
             stop: stop.clone(),
         };
         let slots = Arc::clone(&slots);
@@ -120,7 +133,7 @@ struct One {
     fleet: Arc<Fleet>,
     tracker: TaskTracker,
     resource: Registered,
-    full: bool,
+    start: Start,
     stop: CancellationToken,
     bar: Bar,
 }
@@ -138,10 +151,9 @@ impl One {
     }
 
     async fn try_run(&self) -> anyhow::Result<bool> {
-        let (mode, start) = if self.full {
-            (Mode::Full, Start::Anew)
-        } else {
-            (Mode::Incremental, Start::GoOn)
+        let mode = match self.start {
+            Start::GoOn => Mode::Incremental,
+            Start::Anew | Start::AnewAllowingDeletes => Mode::Full,
         };
         let id = self.resource.resource_id;
         let claimed =
@@ -166,7 +178,7 @@ impl One {
             &self.tracker,
             context,
             claim,
-            start,
+            self.start,
             gauge,
             self.stop.clone(),
         );

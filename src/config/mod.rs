@@ -23,6 +23,8 @@ mod resource;
 
 pub mod columns;
 
+mod deletes;
+
 pub mod endpoint;
 
 mod paginator;

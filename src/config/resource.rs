@@ -12,6 +12,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::{
     columns::{ColumnFile, ColumnHint, DetectFile, TextFile},
     decode::{Decode, OneOrMany, Period, Short, Size, Tried, section, words},
+    deletes::DeletesShort,
     endpoint::{DottedPath, Endpoint, EndpointFile},
     problem::Problems,
     schedule::ScheduleFile,
@@ -36,6 +37,8 @@ section! {
         write_disposition: DispositionFile = "append",
         /// Under `replace`: a complete walk without records empties the table.
         allow_empty: bool = "false",
+        /// How records that are gone are noticed, and what becomes of their rows: `none`, `snapshot`, or a map.
+        deletes: DeletesShort = "none",
         /// When the resource is due: `*/15 * * * *`, `every 15m`, or a map. Left out or null: only on request.
         schedule: ScheduleFile,
         /// The table should never be older than this; `resource_health` says `late` when it is.
@@ -209,6 +212,8 @@ impl ResourceFile {
             node.nearest(&["write_disposition", "strategy"])
                 .wrong(problems, "only `merge` has strategies");
         }
+        let at = node.nearest(&["deletes"]);
+        let deletes = self.deletes.0.resolve(write_disposition, at, problems);
         let schedule = match &mut self.schedule {
             Some(file) => {
                 let at = node.nearest(&["schedule"]);
@@ -248,6 +253,7 @@ impl ResourceFile {
             primary_key,
             write_disposition,
             allow_empty: self.allow_empty,
+            deletes,
             schedule: match schedule {
                 Some(schedule) => Some(schedule?),
                 None => None,

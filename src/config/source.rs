@@ -164,6 +164,7 @@ pub struct Resource {
     pub write_disposition: WriteDisposition,
     /// Under replace: an empty but complete walk empties the table.
     pub allow_empty: bool,
+    pub deletes: Deletes,
     /// `None`: runs only on request.
     pub schedule: Option<Schedule>,
     /// `None`: dlt's default, objects flattened without end and lists as `jsonb`. 0: objects too as `jsonb`.
@@ -189,6 +190,25 @@ pub enum WriteDisposition {
     Append,
     Replace,
     Merge,
+}
+
+/// How records that are gone are noticed, and what becomes of their rows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Deletes {
+    pub mode: DeleteMode,
+    /// False: rows stay and get the time in `_deleted_at`.
+    pub hard: bool,
+    /// Under snapshot: a larger share of the rows is not deleted at once, unless it is `floor` rows or fewer.
+    pub max_fraction: f64,
+    pub floor: u64,
+}
+
+/// How records that are gone are noticed.
+#[derive(Debug, Clone, PartialEq)]
+pub enum DeleteMode {
+    None,
+    /// A proven, complete, full walk did not see them.
+    Snapshot,
 }
 
 /// When the rows in hand are committed: whichever bound is met first.

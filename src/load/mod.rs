@@ -12,6 +12,8 @@ pub mod write;
 
 pub mod replace;
 
+pub mod deletes;
+
 use crate::{
     fault::{Class, Fault},
     postgres,

@@ -198,7 +198,14 @@ fn on_key(key: &[Ident]) -> String {
 }
 
 /// Writes the staged rows that differ from the table's. Equal rows get no new version.
-pub(super) fn update_changed(table: &TableName, columns: &[Column], key: &[Ident]) -> String {
+///
+/// Where the table `marks` rows as deleted, a staged row is there again: its mark goes, also when it is equal otherwise.
+pub(super) fn update_changed(
+    table: &TableName,
+    columns: &[Column],
+    key: &[Ident],
+    marks: bool,
+) -> String {
     let names: Vec<Ident> = columns.iter().map(|c| Ident::new(&c.name)).collect();
     let own = SYSTEM_COLUMNS.iter().map(|(name, _)| Ident::new(name));
     let set = join(
@@ -207,7 +214,8 @@ pub(super) fn update_changed(table: &TableName, columns: &[Column], key: &[Ident
             .filter(|n| !key.contains(n))
             .cloned()
             .chain(own)
-            .map(|n| format!("{n} = s.{n}")),
+            .map(|n| format!("{n} = s.{n}"))
+            .chain(marks.then(|| "_deleted_at = null".to_owned())),
         ", ",
     );
     let compared: Vec<Ident> = names.into_iter().filter(|n| !key.contains(n)).collect();
@@ -220,8 +228,13 @@ pub(super) fn update_changed(table: &TableName, columns: &[Column], key: &[Ident
             prefixed("s", compared.iter().cloned())
         )
     };
+    let came_back = if marks {
+        " or t._deleted_at is not null"
+    } else {
+        ""
+    };
     format!(
-        "update {table} as t set {set} from {STAGE} as s where {} and {differs}",
+        "update {table} as t set {set} from {STAGE} as s where {} and ({differs}{came_back})",
         on_key(key)
     )
 }
@@ -239,8 +252,8 @@ pub(super) fn insert_missing(table: &TableName, columns: &[Column], key: &[Ident
 }
 
 /// For each probed key: its ordinal, and whether the table has no such key (`true`) or another hash (`false`).
-/// Keys whose row stands unchanged are left out.
-pub(super) fn probe(table: &TableName, key: &[(Ident, Kind)]) -> String {
+/// Keys whose row stands unchanged are left out; a row that is marked as deleted does not.
+pub(super) fn probe(table: &TableName, key: &[(Ident, Kind)], marks: bool) -> String {
     let arrays = join((1..=key.len() + 1).map(|n| format!("${n}")), ", ");
     let names = join((1..=key.len()).map(|n| format!("k{n}")), ", ");
     let on = join(
@@ -254,7 +267,12 @@ pub(super) fn probe(table: &TableName, key: &[(Ident, Kind)]) -> String {
         .map_or_else(String::new, |(name, _)| format!("t.{name}"));
     format!(
         "select p.n, {first} is null from unnest({arrays}) with ordinality as p({names}, h, n) \
-         left join {table} as t on {on} where {first} is null or t._row_hash is distinct from p.h"
+         left join {table} as t on {on} where {first} is null or t._row_hash is distinct from p.h{}",
+        if marks {
+            " or t._deleted_at is not null"
+        } else {
+            ""
+        }
     )
 }
 
@@ -278,6 +296,72 @@ pub(super) fn insert_absent(table: &TableName, walk: &TableName, columns: &[Colu
          where not exists (select 1 from \
            (select _row_hash, row_number() over (partition by _row_hash) as n from {table}) as t \
            where t._row_hash = s._row_hash and t.n = s.rosterd_n)"
+    )
+}
+
+/// Hash of a key, the same for a row of the table and for the values that the walk read. `$2` seeds it.
+fn key_hash(parts: impl Iterator<Item = String>) -> String {
+    format!("hash_record_extended(row({}), $2)", join(parts, ", "))
+}
+
+/// Writes the hashes of the keys in the arrays `$3` and following, one array per part.
+pub(super) fn remember_seen(parts: usize) -> String {
+    format!(
+        "insert into rosterd.seen (resource_id, generation, keys) \
+         select $1, $2, array_agg({}) from unnest({}) as p({})",
+        key_hash((1..=parts).map(|n| format!("p.k{n}"))),
+        join((1..=parts).map(|n| format!("${}", n + 2)), ", "),
+        join((1..=parts).map(|n| format!("k{n}")), ", ")
+    )
+}
+
+/// Is true for a row `t` that the walk of resource `$1` and generation `$2` did not see.
+fn is_unseen(key: &[(Ident, Kind)]) -> String {
+    format!(
+        "not exists (select 1 from (select unnest(keys) as key from rosterd.seen \
+           where resource_id = $1 and generation = $2) as s where s.key = {})",
+        key_hash(
+            key.iter()
+                .map(|(name, kind)| format!("t.{name}::{}", kind.sql()))
+        )
+    )
+}
+
+/// Is true for a row `t` that is not marked as deleted.
+fn is_live(marks: bool) -> &'static str {
+    if marks {
+        "t._deleted_at is null"
+    } else {
+        "true"
+    }
+}
+
+/// Different keys that were seen, rows that are live, and of these the ones not seen.
+pub(super) fn census(table: &TableName, key: &[(Ident, Kind)], marks: bool) -> String {
+    let live = is_live(marks);
+    format!(
+        "select (select count(distinct key) from (select unnest(keys) as key from rosterd.seen \
+                  where resource_id = $1 and generation = $2) as s), \
+                (select count(*) from {table} as t where {live}), \
+                (select count(*) from {table} as t where {live} and {})",
+        is_unseen(key)
+    )
+}
+
+pub(super) fn delete_unseen(table: &TableName, key: &[(Ident, Kind)], marks: bool) -> String {
+    format!(
+        "delete from {table} as t where {} and {}",
+        is_live(marks),
+        is_unseen(key)
+    )
+}
+
+/// Marks with the transaction's time, and with the run `$3`.
+pub(super) fn mark_unseen(table: &TableName, key: &[(Ident, Kind)]) -> String {
+    format!(
+        "update {table} as t set _deleted_at = now(), _synced_at = now(), _run_id = $3 where {} and {}",
+        is_live(true),
+        is_unseen(key)
     )
 }
 

@@ -4,9 +4,12 @@ use sqlx::{PgConnection, Row};
 
 use super::{
     Error,
+    deletes::DELETED_AT,
     sql::{self, Ident, TableName},
 };
 use crate::shape::{Column, Declared, Kind, Layout, SYSTEM_COLUMNS};
+
+const DELETED_AT_TYPE: &str = "timestamp with time zone";
 
 /// A table found in the database.
 #[derive(Debug, Clone)]
@@ -91,7 +94,7 @@ impl Found {
     ) -> Result<Vec<Column>, Error> {
         let mut known = Vec::with_capacity(self.columns.len());
         for (name, sql_type) in &self.columns {
-            if name == "_deleted_at" || SYSTEM_COLUMNS.iter().any(|(own, _)| own == name) {
+            if name == DELETED_AT || SYSTEM_COLUMNS.iter().any(|(own, _)| own == name) {
                 continue;
             }
             let path = paths.iter().find(|(column, _)| column == name);
@@ -118,6 +121,14 @@ impl Found {
             }
         }
         Ok(known)
+    }
+
+    /// Whether rows can be marked as deleted.
+    #[must_use]
+    pub fn marks(&self) -> bool {
+        self.columns
+            .iter()
+            .any(|(name, sql_type)| name == DELETED_AT && sql_type == DELETED_AT_TYPE)
     }
 
     /// Checks that a merge on `key` has an index to stand on.
@@ -206,6 +217,18 @@ pub fn adopt(table: &TableName, found: &Found) -> Vec<Change> {
             ddl: sql::add_column(table, name, kind),
         })
         .collect()
+}
+
+/// What lets the rows of a table be marked as deleted.
+#[must_use]
+pub fn mark_column(table: &TableName) -> Change {
+    Change {
+        change: "add_column",
+        column: Some(DELETED_AT.to_owned()),
+        old_type: None,
+        new_type: Some(DELETED_AT_TYPE.to_owned()),
+        ddl: sql::add_column(table, DELETED_AT, "timestamptz"),
+    }
 }
 
 /// What makes the table, when there is none.

@@ -18,7 +18,15 @@ use super::{
     sql::{self, Ident, TableName},
     table,
 };
-use crate::shape::{BYTEA_ARRAY_OID, Kind, Layout, Probe};
+use crate::shape::{self, BYTEA_ARRAY_OID, Kind, Layout, Probe};
+
+/// A table that rows are written to.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    pub table: &'a TableName,
+    /// Whether it has `_deleted_at`, so that a row that is written is no more deleted.
+    pub marks: bool,
+}
 
 /// How rows are expected to meet the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,22 +84,15 @@ pub enum Standing {
 /// Whatever Postgres says.
 pub async fn probe(
     connection: &mut PgConnection,
-    table: &TableName,
-    key: &[(String, Kind)],
+    target: Target<'_>,
+    key: &[(Ident, Kind)],
     probe: &Probe,
     rows: usize,
 ) -> Result<Vec<Standing>, Error> {
-    let key: Vec<(Ident, Kind)> = key
-        .iter()
-        .map(|(name, kind)| (Ident::new(name), *kind))
-        .collect();
-    let statement = sql::safe(sql::probe(table, &key));
+    let statement = sql::safe(sql::probe(target.table, key, target.marks));
     let mut query = sqlx::query(statement).persistent(false);
     for array in &probe.key_arrays {
-        query = query.bind(BinaryArray {
-            array_oid: array.element.array_oid(),
-            bytes: &array.bytes,
-        });
+        query = query.bind(BinaryArray::of(array));
     }
     query = query.bind(BinaryArray {
         array_oid: BYTEA_ARRAY_OID,
@@ -116,9 +117,18 @@ pub async fn probe(
 }
 
 /// An array that `shape` has already put into Postgres' wire format.
-struct BinaryArray<'a> {
+pub(super) struct BinaryArray<'a> {
     array_oid: u32,
     bytes: &'a [u8],
+}
+
+impl<'a> BinaryArray<'a> {
+    pub(super) fn of(array: &'a shape::BinaryArray) -> Self {
+        Self {
+            array_oid: array.element.array_oid(),
+            bytes: &array.bytes,
+        }
+    }
 }
 
 impl sqlx::Type<Postgres> for BinaryArray<'_> {
@@ -153,7 +163,7 @@ impl sqlx::Encode<'_, Postgres> for BinaryArray<'_> {
 /// Whatever Postgres says that is no single row's fault; the transaction must be rolled back then.
 pub async fn write(
     connection: &mut PgConnection,
-    table: &TableName,
+    target: Target<'_>,
     segments: &[Segment],
 ) -> Result<Written, Error> {
     let mut written = Written::default();
@@ -170,7 +180,7 @@ pub async fn write(
                 tuples: &s.tuples,
             })
             .collect();
-        write_rows(connection, table, first, rows, &mut written).await?;
+        write_rows(connection, target, first, rows, &mut written).await?;
     }
     Ok(written)
 }
@@ -194,7 +204,7 @@ impl<'a> Rows<'a> {
 /// Writes rows of one layout, halving them around any row that the table refuses.
 async fn write_rows<'a>(
     connection: &mut PgConnection,
-    table: &TableName,
+    target: Target<'_>,
     like: &'a Segment,
     rows: Vec<Rows<'a>>,
     written: &mut Written,
@@ -203,8 +213,8 @@ async fn write_rows<'a>(
     while let Some((rows, way)) = work.pop() {
         savepoint(connection, "savepoint rosterd_rows").await?;
         let result = match way {
-            Way::Insert => insert(connection, table, like, &rows).await,
-            Way::Merge => merge(connection, table, like, &rows).await,
+            Way::Insert => insert(connection, target.table, like, &rows).await,
+            Way::Merge => merge(connection, target, like, &rows).await,
         };
         match result {
             Ok(part) => {
@@ -287,7 +297,7 @@ async fn insert(
 
 async fn merge(
     connection: &mut PgConnection,
-    table: &TableName,
+    Target { table, marks }: Target<'_>,
     like: &Segment,
     rows: &[Rows<'_>],
 ) -> Result<Written, Error> {
@@ -306,6 +316,7 @@ async fn merge(
         table,
         &like.layout.columns,
         &key,
+        marks,
     )))
     .persistent(false)
     .execute(&mut *connection)

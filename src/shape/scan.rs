@@ -95,6 +95,33 @@ pub struct BinaryArray {
     pub bytes: Vec<u8>,
 }
 
+impl BinaryArray {
+    /// Where in the bytes the count of elements stands.
+    const LENGTH: Range<usize> = 12..16;
+    /// Where the first element stands.
+    const ELEMENTS: usize = 20;
+
+    /// Adds the elements of another array. `false`, and nothing done, when they are of another kind or too many.
+    #[must_use]
+    pub fn append(&mut self, other: &Self) -> bool {
+        let sum = self.length().checked_add(other.length());
+        let (Some(sum), true) = (sum, self.element == other.element) else {
+            return false;
+        };
+        if let Some(length) = self.bytes.get_mut(Self::LENGTH) {
+            length.copy_from_slice(&sum.to_be_bytes());
+        }
+        let elements = other.bytes.get(Self::ELEMENTS..).unwrap_or_default();
+        self.bytes.extend_from_slice(elements);
+        true
+    }
+
+    fn length(&self) -> u32 {
+        let bytes = self.bytes.get(Self::LENGTH).unwrap_or_default();
+        bytes.try_into().map_or(0, u32::from_be_bytes)
+    }
+}
+
 /// A `bytea[]` in Postgres' binary format.
 #[derive(Clone)]
 pub struct HashArray {

@@ -9,7 +9,7 @@ use crate::{
     config::source,
     load::write::{Segment, Way},
     record::{Counters, NewReject},
-    shape::{Encoded, Layout},
+    shape::{BinaryArray, Encoded, Layout},
 };
 
 /// What one transaction will commit.
@@ -19,6 +19,8 @@ pub struct Batch {
     /// Keys of the rows in `segments`; no key may stand twice in one batch.
     pub keys: HashSet<u128>,
     pub rejects: Vec<NewReject>,
+    /// Keys of all records that were read, where a snapshot is made: arrays of the key's parts.
+    pub seen: Vec<Vec<BinaryArray>>,
     pub counters: Counters,
     /// Where to resume after this batch. `None`: the walk cannot be resumed after it.
     pub checkpoint: Option<Checkpoint>,
@@ -38,6 +40,20 @@ impl Batch {
     pub fn note_page(&mut self, records: usize) {
         self.rows += records;
         self.opened.get_or_insert_with(Instant::now);
+    }
+
+    /// Takes the keys of one page.
+    pub fn see(&mut self, keys: Vec<BinaryArray>) {
+        if let Some(last) = self.seen.last_mut()
+            && last.len() == keys.len()
+            && last.iter().zip(&keys).all(|(a, b)| a.element == b.element)
+        {
+            // Pages are too small for the count to run over before the batch is full.
+            let whole = last.iter_mut().zip(&keys).all(|(a, b)| a.append(b));
+            debug_assert!(whole, "a batch holds fewer keys than an array can");
+        } else {
+            self.seen.push(keys);
+        }
     }
 
     /// Takes the rows of one page that go one way.

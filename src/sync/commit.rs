@@ -16,21 +16,19 @@ use tracing::warn;
 
 use super::{Context, Error, Gauge, batch::Batch, patience::Patience, plan::Checkpoint};
 use crate::{
-    config::source::WriteDisposition,
+    config::source::{DeleteMode, WriteDisposition},
     failpoint,
     fault::{Class, Fault},
     load::{
+        deletes::{self, Census, Fate, Forget, Keyed, Sighting},
         replace,
-        sql::TableName,
+        sql::{Ident, TableName},
         table::{self, Change},
-        write::{self, Written},
+        write::{self, Target, Written},
     },
     record::{self, CatalogColumn, Claim, Counters, Cursor, Ending, NewReject, Status},
-    shape::{Column, CursorValue, Layout, identifier},
+    shape::{Column, CursorValue, Kind, Layout, identifier},
 };
-
-/// Generations tell full walks apart where rows that were not seen are deleted.
-const FIRST_GENERATION: i64 = 1;
 
 /// The cursor's partition of a resource that has only one.
 pub(super) const WHOLE: &str = "";
@@ -48,13 +46,17 @@ pub(super) struct Store {
     tables: Mutex<Tables>,
     /// Version of the cursor's row, as of our last commit.
     version: AtomicI64,
+    /// Tells walks apart where rows that were not seen are deleted. A resumed walk keeps its number.
+    generation: AtomicI64,
 }
 
 /// The columns that the tables have now; `None` where there is no table yet.
 struct Tables {
     target: Option<Vec<Column>>,
-    /// Changes that a table made by somebody else needs before its first batch.
+    /// Changes that the table needs before its first batch, because somebody else made it or the configuration changed.
     adopt: Vec<Change>,
+    /// Whether the target has the column that marks rows as deleted.
+    marks: bool,
     walk: Option<Layout>,
 }
 
@@ -72,6 +74,10 @@ pub(super) struct Conclusion {
     pub(super) cursor: Option<CursorValue>,
     pub(super) cursor_from: Option<String>,
     pub(super) watermark_at: Option<chrono::DateTime<chrono::Utc>>,
+    /// Key of the rows, when those that the walk did not see go.
+    pub(super) sweep: Option<Vec<(Ident, Kind)>>,
+    /// Why they stay.
+    pub(super) held: Option<Fault>,
 }
 
 /// What a commit did.
@@ -118,7 +124,7 @@ async fn try_open(
         .map(|column| (column.column_name, column.source_path))
         .collect();
 
-    let (columns, adopt, has_rows) = match &found {
+    let (columns, mut adopt, has_rows) = match &found {
         Some(found) => (
             found.known(&name, &paths)?,
             table::adopt(&name, found),
@@ -143,9 +149,14 @@ async fn try_open(
     }
     let walk = (resource.write_disposition == WriteDisposition::Replace)
         .then(|| replace::walk_table(&name));
+    let marks = found.as_ref().is_some_and(table::Found::marks);
+    if marks_deleted(resource) && !marks {
+        adopt.push(table::mark_column(&name));
+    }
     let tables = Tables {
         target: found.map(|_| columns.clone()),
         adopt,
+        marks,
         walk: None,
     };
     let store = Store {
@@ -157,6 +168,7 @@ async fn try_open(
         walk,
         tables: Mutex::new(tables),
         version: AtomicI64::new(cursor.as_ref().map_or(0, |cursor| cursor.version)),
+        generation: AtomicI64::new(cursor.as_ref().map_or(0, |cursor| cursor.generation)),
     };
     Ok(Opened {
         store: Arc::new(store),
@@ -164,6 +176,11 @@ async fn try_open(
         has_rows,
         cursor,
     })
+}
+
+/// Whether the resource's rows stay when their records are gone.
+fn marks_deleted(resource: &crate::config::Resource) -> bool {
+    resource.deletes.mode != DeleteMode::None && !resource.deletes.hard
 }
 
 /// The table's names for the configured key fields.
@@ -190,6 +207,73 @@ fn connecting(error: sqlx::Error) -> Error {
 }
 
 impl Store {
+    /// Begins a walk that goes on with no other: what earlier ones saw does not count for it.
+    pub(super) fn begin_generation(&self) {
+        self.generation.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn sighting(&self) -> Sighting {
+        Sighting {
+            resource_id: self.claim.resource_id,
+            generation: self.generation.load(Ordering::SeqCst),
+        }
+    }
+
+    /// The table as rows meet it now.
+    pub(super) async fn target(&self) -> Target<'_> {
+        Target {
+            table: &self.table,
+            marks: self.tables.lock().await.marks,
+        }
+    }
+
+    /// What the walk's committed sightings say about the table. `None`: there is no table.
+    pub(super) async fn census(&self, key: &[(Ident, Kind)]) -> Result<Option<Census>, Error> {
+        let tables = self.tables.lock().await;
+        if tables.target.is_none() {
+            return Ok(None);
+        }
+        let rows = Keyed {
+            table: &self.table,
+            key,
+            marks: tables.marks,
+        };
+        let mut connection = self.context.pool.acquire().await.map_err(connecting)?;
+        Ok(Some(
+            deletes::census(&mut connection, self.sighting(), &rows).await?,
+        ))
+    }
+
+    /// Ends the rows that the walk did not see, where it may, and forgets what it saw.
+    async fn end_snapshot(
+        &self,
+        transaction: &mut PgConnection,
+        conclusion: &Conclusion,
+    ) -> Result<u64, Error> {
+        let sighting = self.sighting();
+        let mut deleted = 0;
+        if let Some(key) = &conclusion.sweep {
+            let marks = self.tables.lock().await.marks;
+            let rows = Keyed {
+                table: &self.table,
+                key,
+                marks,
+            };
+            let fate = if self.context.resource.deletes.hard {
+                Fate::Deleted
+            } else {
+                Fate::Marked {
+                    by_run: self.claim.run_id,
+                }
+            };
+            deleted = deletes::sweep(&mut *transaction, sighting, &rows, fate).await?;
+        }
+        if self.context.resource.deletes.mode == DeleteMode::Snapshot {
+            deletes::forget(transaction, sighting, Forget::All).await?;
+        }
+        Ok(deleted)
+    }
+
     /// Forgets a `replace` walk, so that the next one begins with an empty table.
     pub(super) async fn restart_walk(&self) {
         self.tables.lock().await.walk = None;
@@ -263,20 +347,33 @@ impl Store {
         if let Some(layout) = batch.layout() {
             schema_changes = self.fit(&mut connection, layout).await?;
         }
+        if conclusion.is_some_and(|conclusion| conclusion.sweep.is_some()) {
+            schema_changes += self.adopt(&mut connection).await?;
+        }
 
         let mut transaction = connection.begin().await.map_err(connecting)?;
-        let into = self.walk.as_ref().unwrap_or(&self.table);
+        let into = match &self.walk {
+            Some(walk) => Target {
+                table: walk,
+                marks: false,
+            },
+            None => self.target().await,
+        };
         let written = write::write(&mut transaction, into, &batch.segments).await?;
+        deletes::remember(&mut transaction, self.sighting(), &batch.seen).await?;
         failpoint::reach("load.after_merge");
 
         let mut counters = batch.counters;
         counters.schema_changes += schema_changes;
         // Under replace only the swap touches the table that people read.
-        let (in_table, deleted) = match (&self.walk, conclusion) {
+        let (in_table, mut deleted) = match (&self.walk, conclusion) {
             (Some(walk), Some(_)) => self.swap(&mut transaction, walk).await?,
             (Some(_), None) => (Written::default(), 0),
             (None, _) => (written.clone(), 0),
         };
+        if let Some(conclusion) = conclusion {
+            deleted += self.end_snapshot(&mut transaction, conclusion).await?;
+        }
         counters.rows_inserted += signed(in_table.inserted);
         counters.rows_updated += signed(in_table.updated);
         counters.rows_unchanged += signed(in_table.unchanged);
@@ -328,7 +425,7 @@ impl Store {
             WHOLE,
             cursor.as_ref(),
             checkpoint.as_ref(),
-            FIRST_GENERATION,
+            self.generation.load(Ordering::SeqCst),
             Some(fingerprint),
         )
         .await?;
@@ -339,7 +436,8 @@ impl Store {
         };
         let before = self.gauge.counters();
         let rejected = before.rows_rejected - batch.counters.rows_rejected + counters.rows_rejected;
-        let fault = (rejected > 0).then(|| rejects_fault(rejected, before.records_read));
+        let rejects = (rejected > 0).then(|| rejects_fault(rejected, before.records_read));
+        let fault = conclusion.held.clone().or(rejects);
         let ending = Ending {
             status: if fault.is_some() {
                 Status::Partial
@@ -387,12 +485,38 @@ impl Store {
         {
             return Ok(0);
         }
+        let schema_changes = self
+            .change_apart(connection, &mut tables, &changes, &layout.columns)
+            .await?;
+        tables.target = Some(layout.columns.clone());
+        Ok(schema_changes)
+    }
+
+    /// Makes the changes that the table needs whatever rows come.
+    async fn adopt(&self, connection: &mut PgConnection) -> Result<i64, Error> {
+        let mut tables = self.tables.lock().await;
+        let changes = tables.adopt.clone();
+        if changes.is_empty() {
+            return Ok(0);
+        }
+        self.change_apart(connection, &mut tables, &changes, &[])
+            .await
+    }
+
+    /// Makes changes, and notes where `columns` come from, in a transaction of its own.
+    async fn change_apart(
+        &self,
+        connection: &mut PgConnection,
+        tables: &mut Tables,
+        changes: &[Change],
+        columns: &[Column],
+    ) -> Result<i64, Error> {
         let mut transaction = connection.begin().await.map_err(connecting)?;
-        self.change(&mut transaction, &changes, layout).await?;
+        self.change(&mut transaction, changes, columns).await?;
         record::fence(&mut transaction, &self.context.worker, &self.claim).await?;
         transaction.commit().await.map_err(connecting)?;
-        tables.target = Some(layout.columns.clone());
         tables.adopt.clear();
+        tables.marks |= marks_deleted(&self.context.resource);
         Ok(signed(changes.len() as u64))
     }
 
@@ -411,7 +535,11 @@ impl Store {
 
     fn needed(&self, tables: &Tables, layout: &Layout) -> Vec<Change> {
         match &tables.target {
-            None => vec![table::creation(&self.table, layout, self.keyed)],
+            None => {
+                let mut changes = vec![table::creation(&self.table, layout, self.keyed)];
+                changes.extend(tables.adopt.iter().cloned());
+                changes
+            }
             Some(columns) => {
                 let mut changes = tables.adopt.clone();
                 changes.extend(table::changes(&self.table, columns, layout));
@@ -425,7 +553,7 @@ impl Store {
         &self,
         transaction: &mut PgConnection,
         changes: &[Change],
-        layout: &Layout,
+        columns: &[Column],
     ) -> Result<(), Error> {
         table::bound_locks(&mut *transaction, self.context.lock_timeout).await?;
         table::ensure_schema(&mut *transaction, &self.table).await?;
@@ -443,8 +571,7 @@ impl Store {
             record::schema_change(&mut *transaction, &self.claim, &self.schema_change(change))
                 .await?;
         }
-        let columns: Vec<CatalogColumn> = layout
-            .columns
+        let columns: Vec<CatalogColumn> = columns
             .iter()
             .map(|column| self.catalogue_entry(column))
             .collect();
@@ -492,7 +619,7 @@ impl Store {
         };
         let changes = self.needed(&tables, layout);
         if !changes.is_empty() {
-            self.change(transaction, &changes, layout).await?;
+            self.change(transaction, &changes, &layout.columns).await?;
         }
         Ok(replace::swap(transaction, &self.table, walk, &layout.columns).await?)
     }

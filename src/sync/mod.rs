@@ -13,6 +13,8 @@ pub mod batch;
 
 pub mod commit;
 
+mod deletes;
+
 pub mod error;
 
 pub mod fleet;

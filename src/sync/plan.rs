@@ -5,10 +5,10 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::Error;
+use super::{Error, deletes::Snapshot};
 use crate::{
     clock,
-    config::Resource,
+    config::{Resource, source::DeleteMode},
     fetch::{Position, WalkPlan},
     record::Cursor,
     shape::CursorValue,
@@ -30,6 +30,9 @@ pub struct Checkpoint {
     /// The API's total at that page; a smaller one on resuming means that rows moved.
     pub total: Option<u64>,
     pub records: u64,
+    /// There when the walk is over everything and rows that it does not see are to go.
+    #[serde(default)]
+    pub snapshot: Option<Snapshot>,
     pub stored_at: DateTime<Utc>,
 }
 
@@ -40,6 +43,8 @@ pub enum Start {
     GoOn,
     /// As if nothing had been read before. Rows and cursor stay until the walk is proven.
     Anew,
+    /// The same, and rows that it does not see are deleted however many they are.
+    AnewAllowingDeletes,
 }
 
 /// A run's starting point.
@@ -50,6 +55,10 @@ pub struct Plan {
     /// Value of the incremental parameter.
     pub start_value: Option<String>,
     pub resume: Option<Checkpoint>,
+    /// Whether rows that the walk does not see are gone: it is over everything, and they are to go.
+    pub is_snapshot: bool,
+    /// Whether they may go however many they are.
+    pub allow_deletes: bool,
 }
 
 impl Plan {
@@ -85,10 +94,18 @@ impl Plan {
         let start_value = resume
             .as_ref()
             .map_or(start_value, |checkpoint| checkpoint.start_value.clone());
+        let reads_everything =
+            cursor.is_none() || incremental.is_none_or(|i| i.start_param.is_none());
+        let is_snapshot = resource.deletes.mode == DeleteMode::Snapshot
+            && resume
+                .as_ref()
+                .map_or(reads_everything, |checkpoint| checkpoint.snapshot.is_some());
         Ok(Self {
             cursor,
             start_value,
             resume,
+            is_snapshot,
+            allow_deletes: start == Start::AnewAllowingDeletes,
         })
     }
 

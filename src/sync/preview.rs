@@ -13,9 +13,9 @@ use crate::{
     config::{Resource, source::WriteDisposition},
     fetch,
     load::{
-        sql::TableName,
+        sql::{Ident, TableName},
         table,
-        write::{self, Standing},
+        write::{self, Standing, Target},
     },
     record,
     shape::{Column, Layout, Mapper, Stamp, identifier},
@@ -55,6 +55,8 @@ pub struct PreviewColumn {
 struct Existing {
     columns: Vec<Column>,
     found: bool,
+    /// Whether rows can be marked as deleted.
+    marks: bool,
 }
 
 /// Fetches the first page and works out what loading it would do.
@@ -162,10 +164,12 @@ async fn existing(pool: &PgPool, name: &TableName) -> Result<Existing, Error> {
         Some(found) => Existing {
             columns: found.known(name, &paths)?,
             found: true,
+            marks: found.marks(),
         },
         None => Existing {
             columns: Vec::new(),
             found: false,
+            marks: false,
         },
     })
 }
@@ -186,11 +190,15 @@ async fn standing(
         .key
         .iter()
         .filter_map(|at| layout.columns.get(*at))
-        .map(|column| (column.name.clone(), column.kind))
+        .map(|column| (Ident::new(&column.name), column.kind))
         .collect();
+    let target = Target {
+        table: name,
+        marks: existing.marks,
+    };
     let mut connection = pool
         .acquire()
         .await
         .map_err(crate::load::Error::database("connecting"))?;
-    Ok(write::probe(&mut connection, name, &key, &probe, scan.rows.len()).await?)
+    Ok(write::probe(&mut connection, target, &key, &probe, scan.rows.len()).await?)
 }

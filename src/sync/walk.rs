@@ -12,6 +12,7 @@ use super::{
     Context, Error, Gauge, Start,
     batch::Batch,
     commit::{self, Committed, Conclusion, Store},
+    deletes::{self, Held, Snapshot},
     patience::Patience,
     plan::{Checkpoint, Plan},
 };
@@ -19,10 +20,14 @@ use crate::{
     clock,
     config::{Resource, source::WriteDisposition},
     failpoint,
+    fault::Fault,
     fetch::{Page, Tally, Walk},
-    load::write::{self, Standing, Way},
+    load::{
+        sql::Ident,
+        write::{self, Standing, Way},
+    },
     record::{Claim, Counters, Ending, NewReject},
-    shape::{CursorValue, Layout, MapSpec, Mapper, Reject, Scan, Stamp},
+    shape::{CursorValue, Kind, Layout, MapSpec, Mapper, Reject, Scan, Stamp},
 };
 
 /// How often a walk that did not prove itself is repeated within one run.
@@ -48,6 +53,9 @@ pub(super) async fn run(
     failpoint::reach("run.before_first_request");
 
     let store = Arc::clone(&opened.store);
+    if plan.resume.is_none() {
+        store.begin_generation();
+    }
     let mut walker = Walker::new(context, gauge, opened, halt);
     if let Some(conflict) = walker.mapper.conflict() {
         return Err(crate::load::Error::HintedType {
@@ -58,25 +66,53 @@ pub(super) async fn run(
         }
         .into());
     }
-    let mut doubt = String::new();
-    for round in 1..=WALKS {
-        match walker.walk(&plan).await {
-            Ok(End::Proven(last)) => return walker.conclude(&plan, last).await,
-            Ok(End::Doubtful(why)) => {
-                info!(round, why, "the walk did not prove itself complete");
-                doubt = why;
-                plan = plan.from_the_start();
-                walker.restart().await?;
-            }
+    let (mut doubts, mut repetitions) = (0, 0);
+    loop {
+        let why = match walker.walk(&plan).await {
+            Ok(End::Proven(last)) => match walker.weigh(&plan, repetitions).await? {
+                Weighed::Ready(verdict) => return walker.conclude(&plan, last, verdict).await,
+                Weighed::Again => {
+                    info!("rows were not seen; reading everything again before they are deleted");
+                    repetitions += 1;
+                    plan = plan.from_the_start();
+                    continue;
+                }
+            },
+            Ok(End::Doubtful(why)) => why,
             Err(error) => {
                 walker.save_what_is_read(&error).await;
                 store.abandon_walk().await;
                 return Err(error);
             }
+        };
+        doubts += 1;
+        info!(
+            round = doubts,
+            why, "the walk did not prove itself complete"
+        );
+        walker.restart().await?;
+        if doubts == WALKS {
+            store.abandon_walk().await;
+            return Err(Error::Unproven(why));
         }
+        plan = plan.from_the_start();
     }
-    store.abandon_walk().await;
-    Err(Error::Unproven(doubt))
+}
+
+/// What a proven walk says about the rows that it did not see.
+enum Weighed {
+    /// Not enough: some of them may have moved while they were read.
+    Again,
+    Ready(Verdict),
+}
+
+/// What becomes of the rows that a walk did not see.
+#[derive(Default)]
+struct Verdict {
+    /// The key by which they are found, when they go.
+    sweep: Option<Vec<(Ident, Kind)>>,
+    /// Why they stay.
+    held: Option<Fault>,
 }
 
 /// How one walk ended.
@@ -111,6 +147,12 @@ struct Walker {
     in_flight: Option<InFlight>,
     read: Read,
     start_value: Option<String>,
+    /// There while rows that the walk does not see are to go.
+    snapshot: Option<Snapshot>,
+    /// Different keys that were seen before the walk that is a repetition.
+    seen_before: Option<u64>,
+    /// Pages of the walk, those of a run that it goes on with counted too.
+    pages: u64,
     tally: Tally,
 }
 
@@ -149,6 +191,9 @@ impl Walker {
             in_flight: None,
             read: Read::default(),
             start_value: None,
+            snapshot: None,
+            seen_before: None,
+            pages: 0,
             tally: Tally::default(),
         }
     }
@@ -158,6 +203,13 @@ impl Walker {
         let context = self.store.context.clone();
         self.start_value.clone_from(&plan.start_value);
         self.tally = Tally::default();
+        self.pages = plan.resume.as_ref().map_or(0, |checkpoint| checkpoint.page);
+        self.snapshot = plan.is_snapshot.then(|| {
+            let resumed = plan.resume.as_ref();
+            resumed
+                .and_then(|checkpoint| checkpoint.snapshot.clone())
+                .unwrap_or_default()
+        });
         self.read = plan
             .resume
             .as_ref()
@@ -179,6 +231,16 @@ impl Walker {
         };
         if let Some(why) = self.shrunk(ending.total) {
             return Ok(End::Doubtful(why));
+        }
+        if self
+            .snapshot
+            .as_ref()
+            .is_some_and(|snapshot| snapshot.is_mixed)
+        {
+            self.store.begin_generation();
+            return Ok(End::Doubtful(
+                "the type of the key changed on the way".to_owned(),
+            ));
         }
         Ok(match (ending.proven, ending.doubt) {
             (Some(_), _) => End::Proven(self.read.clone()),
@@ -244,6 +306,8 @@ impl Walker {
             synced_at: clock::now(),
         };
         let mut rejected: Vec<Reject> = std::mem::take(&mut scan.rejects);
+        // What the first look rejects has no usable key, so nobody can say which row is its.
+        let nameless = rejected.len() as u64;
         for (way, wanted) in [
             (Way::Insert, Standing::New),
             (Way::Merge, Standing::Changed),
@@ -257,6 +321,7 @@ impl Walker {
             }
         }
 
+        self.sight(&scan, nameless);
         let unchanged = standings
             .iter()
             .filter(|standing| **standing == Standing::Unchanged)
@@ -277,6 +342,7 @@ impl Walker {
             self.batch.keys.extend(scan.rows.iter().map(|row| row.key));
         }
         self.batch.note_page(page.records.len());
+        self.pages = page.number + 1;
 
         self.read.records += page.records.len() as u64;
         self.read.cursor = later(self.read.cursor.take(), scan.cursor);
@@ -292,9 +358,26 @@ impl Walker {
             seen: self.read.cursor.as_ref().map(CursorValue::to_json),
             total: self.read.total,
             records: self.read.records,
+            snapshot: self.snapshot.clone(),
             stored_at: clock::now(),
         });
         Ok(())
+    }
+
+    /// Remembers the keys of a page, once the table has the types that they need.
+    fn sight(&mut self, scan: &Scan, nameless: u64) {
+        let Some(snapshot) = &mut self.snapshot else {
+            return;
+        };
+        if scan.rows.is_empty() {
+            snapshot.nameless += nameless;
+            return;
+        }
+        let keys = scan
+            .probe(self.mapper.layout())
+            .map(|probe| probe.key_arrays);
+        snapshot.see(keys.as_deref(), nameless);
+        self.batch.see(keys.unwrap_or_default());
     }
 
     /// Whether a key of the page stands in rows that are not committed yet.
@@ -324,13 +407,7 @@ impl Walker {
         let Some(probe) = scan.probe(&self.layout) else {
             return Ok(vec![Standing::Changed; scan.rows.len()]);
         };
-        let key: Vec<_> = self
-            .layout
-            .key
-            .iter()
-            .filter_map(|at| self.layout.columns.get(*at))
-            .map(|column| (column.name.clone(), column.kind))
-            .collect();
+        let key = self.key();
         let context = &self.store.context;
         let mut patience = Patience::new(context, &self.gauge);
         loop {
@@ -340,14 +417,23 @@ impl Walker {
                     .acquire()
                     .await
                     .map_err(crate::load::Error::database("connecting"))?;
-                let (table, rows) = (&self.store.table, scan.rows.len());
-                write::probe(&mut connection, table, &key, &probe, rows).await
+                let target = self.store.target().await;
+                write::probe(&mut connection, target, &key, &probe, scan.rows.len()).await
             };
             match probed.await {
                 Ok(standings) => return Ok(standings),
                 Err(error) => patience.after(error.into()).await?,
             }
         }
+    }
+
+    /// Name and kind of the key's columns.
+    fn key(&self) -> Vec<(Ident, Kind)> {
+        let layout = self.mapper.layout();
+        let columns = layout.key.iter().filter_map(|at| layout.columns.get(*at));
+        columns
+            .map(|column| (Ident::new(&column.name), column.kind))
+            .collect()
     }
 
     async fn encode(
@@ -458,8 +544,64 @@ impl Walker {
         }
     }
 
+    /// Decides about the rows that a proven walk did not see.
+    async fn weigh(&mut self, plan: &Plan, repetitions: u32) -> Result<Weighed, Error> {
+        let nothing = || Ok(Weighed::Ready(Verdict::default()));
+        let Some(nameless) = self.snapshot.as_ref().map(|snapshot| snapshot.nameless) else {
+            return nothing();
+        };
+        self.hand_over(None).await?;
+        self.settle().await?;
+        let key = self.key();
+        if key.is_empty() {
+            return nothing();
+        }
+        let mut patience = Patience::new(&self.store.context, &self.gauge);
+        let census = loop {
+            match self.store.census(&key).await {
+                Ok(census) => break census,
+                Err(error) => patience.after(error).await?,
+            }
+        };
+        let Some(census) = census else {
+            return nothing();
+        };
+        let resource = &self.store.context.resource;
+        let judged = deletes::judge(&resource.deletes, &census, nameless, plan.allow_deletes);
+        let held = |held: Held| {
+            Ok(Weighed::Ready(Verdict {
+                sweep: None,
+                held: Some(held.fault(&census, &self.store.claim)),
+            }))
+        };
+        if census.unseen == 0 {
+            return nothing();
+        }
+        if let Err(why) = judged {
+            return held(why);
+        }
+        let is_settled = self.pages <= 1 || self.seen_before == Some(census.seen);
+        let is_last = repetitions == deletes::MOST_REPETITIONS;
+        if is_settled || (is_last && plan.allow_deletes) {
+            return Ok(Weighed::Ready(Verdict {
+                sweep: Some(key),
+                held: None,
+            }));
+        }
+        if is_last {
+            return held(Held::Restless);
+        }
+        self.seen_before = Some(census.seen);
+        Ok(Weighed::Again)
+    }
+
     /// The last batch, the cursor and the run's end, in one transaction.
-    async fn conclude(mut self, plan: &Plan, read: Read) -> Result<Ending, Error> {
+    async fn conclude(
+        mut self,
+        plan: &Plan,
+        read: Read,
+        verdict: Verdict,
+    ) -> Result<Ending, Error> {
         let resource = Arc::clone(&self.store.context.resource);
         if resource.write_disposition == WriteDisposition::Replace
             && read.records == 0
@@ -478,6 +620,8 @@ impl Walker {
                 .and_then(|_| later(plan.cursor.clone(), read.cursor)),
             cursor_from: plan.cursor.as_ref().map(|cursor| cursor.raw.clone()),
             watermark_at: read.cap,
+            sweep: verdict.sweep,
+            held: verdict.held,
         };
         self.hand_over(Some(conclusion)).await?;
         match self.settle().await? {

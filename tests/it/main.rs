@@ -12,6 +12,8 @@ mod config;
 
 mod database_trouble;
 
+mod deletes;
+
 mod demo;
 
 mod fetch;

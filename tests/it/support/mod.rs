@@ -11,3 +11,5 @@ pub(crate) mod documents;
 pub(crate) mod history;
 
 pub(crate) mod server;
+
+pub(crate) mod sync;

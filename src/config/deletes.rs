@@ -1,0 +1,85 @@
+//! Section `deletes`: how a resource learns that records are gone, and what becomes of their rows.
+
+use schemars::{Schema, SchemaGenerator, json_schema};
+use serde_json::Value;
+
+use super::{
+    decode::{Decode, section, words},
+    problem::Problems,
+    source::{DeleteMode, Deletes, WriteDisposition},
+    tree::Node,
+};
+
+section! {
+    /// How records that are gone are noticed, and what becomes of their rows.
+    pub(super) struct DeletesFile {
+        /// `none`: rows stay for ever. `snapshot`: what a proven, complete, full walk did not see is gone; with `incremental` that is `rosterd sync --full`.
+        mode: DeleteWord; required,
+        /// Rows are deleted. False: they stay and get the time in `_deleted_at`.
+        hard: bool = "false",
+        /// Under `snapshot`: when more than this share of the rows would go, and more than `floor`, none does, and the run is partial.
+        max_fraction: f64 = "0.2",
+        /// Under `snapshot`: so many rows may go at once, whatever share of the table they are.
+        floor: u64 = "10",
+    }
+}
+
+words! {
+    /// How records that are gone are noticed.
+    pub(super) enum DeleteWord {
+        None = "none",
+        Snapshot = "snapshot",
+    }
+    later ["flag", "feed"]
+}
+
+/// The section, or its mode alone.
+#[derive(Debug, Clone)]
+pub(super) struct DeletesShort(pub(super) DeletesFile);
+
+impl Decode for DeletesShort {
+    fn decode(node: &Node, problems: &mut Problems) -> Option<Self> {
+        let long = node.scalar().map(|_| node.clone().under("mode"));
+        DeletesFile::decode(long.as_ref().unwrap_or(node), problems).map(Self)
+    }
+
+    fn show(&self) -> Value {
+        self.0.show()
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Schema {
+        let short = DeleteWord::schema(generator);
+        let long = generator.subschema_for::<DeletesFile>();
+        json_schema!({ "anyOf": [short, long] })
+    }
+}
+
+impl DeletesFile {
+    pub(super) fn resolve(
+        &self,
+        disposition: WriteDisposition,
+        node: &Node,
+        problems: &mut Problems,
+    ) -> Deletes {
+        if !(0.0..=1.0).contains(&self.max_fraction) {
+            node.nearest(&["max_fraction"])
+                .wrong(problems, "expected a fraction from 0 to 1");
+        }
+        let mode = match self.mode {
+            DeleteWord::None => DeleteMode::None,
+            DeleteWord::Snapshot => DeleteMode::Snapshot,
+        };
+        if mode != DeleteMode::None && disposition != WriteDisposition::Merge {
+            node.nearest(&["mode"]).wrong(
+                problems,
+                "rows can be told to be gone under `write_disposition: merge` only; `replace` drops them by itself",
+            );
+        }
+        Deletes {
+            mode,
+            hard: self.hard,
+            max_fraction: self.max_fraction,
+            floor: self.floor,
+        }
+    }
+}

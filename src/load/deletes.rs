@@ -1,0 +1,167 @@
+//! Rows whose records are gone: what a full walk has seen, what it has not, and the end of the latter.
+//!
+//! What was seen is remembered as hashes that Postgres makes of the typed key, in the transaction of
+//! the batch. Two keys of one hash can only keep a row that should go, never the other way round;
+//! and as the walk's generation seeds the hash, not for two walks in a row.
+
+use sqlx::{PgConnection, Row};
+
+use super::{
+    Error,
+    sql::{self, Ident, TableName},
+    write::BinaryArray,
+};
+use crate::shape::{self, Kind};
+
+/// The column that says since when a row's record is gone.
+pub const DELETED_AT: &str = "_deleted_at";
+
+/// One walk of one resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sighting {
+    pub resource_id: i64,
+    pub generation: i64,
+}
+
+/// A table and what tells its rows apart.
+#[derive(Debug, Clone)]
+pub struct Keyed<'a> {
+    pub table: &'a TableName,
+    pub key: &'a [(Ident, Kind)],
+    /// Whether the table has [`DELETED_AT`].
+    pub marks: bool,
+}
+
+/// What a walk's sightings say about a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Census {
+    /// Different keys that were seen.
+    pub seen: u64,
+    /// Rows that are not marked as deleted.
+    pub live: u64,
+    /// Of these: not seen.
+    pub unseen: u64,
+}
+
+/// Remembers that the records of these keys were seen.
+///
+/// # Errors
+///
+/// Whatever Postgres says.
+pub async fn remember(
+    connection: &mut PgConnection,
+    sighting: Sighting,
+    keys: &[Vec<shape::BinaryArray>],
+) -> Result<(), Error> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    forget(connection, sighting, Forget::Others).await?;
+    for key in keys {
+        let mut query = sqlx::query(sql::safe(sql::remember_seen(key.len())))
+            .persistent(false)
+            .bind(sighting.resource_id)
+            .bind(sighting.generation);
+        for array in key {
+            query = query.bind(BinaryArray::of(array));
+        }
+        query
+            .execute(&mut *connection)
+            .await
+            .map_err(Error::database("remembering what was seen"))?;
+    }
+    Ok(())
+}
+
+/// Which sightings are not needed any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forget {
+    /// Those of earlier walks.
+    Others,
+    /// Those of this walk too.
+    All,
+}
+
+/// Takes sightings away.
+///
+/// # Errors
+///
+/// Whatever Postgres says.
+pub async fn forget(
+    connection: &mut PgConnection,
+    sighting: Sighting,
+    which: Forget,
+) -> Result<(), Error> {
+    sqlx::query("delete from rosterd.seen where resource_id = $1 and (generation <> $2 or $3)")
+        .bind(sighting.resource_id)
+        .bind(sighting.generation)
+        .bind(which == Forget::All)
+        .execute(connection)
+        .await
+        .map_err(Error::database("forgetting what was seen"))?;
+    Ok(())
+}
+
+/// Counts the rows that the walk did not see.
+///
+/// # Errors
+///
+/// Whatever Postgres says.
+pub async fn census(
+    connection: &mut PgConnection,
+    sighting: Sighting,
+    rows: &Keyed<'_>,
+) -> Result<Census, Error> {
+    let row = sqlx::query(sql::safe(sql::census(rows.table, rows.key, rows.marks)))
+        .persistent(false)
+        .bind(sighting.resource_id)
+        .bind(sighting.generation)
+        .fetch_one(connection)
+        .await
+        .map_err(Error::database("counting the rows that were not seen"))?;
+    let count = |at| u64::try_from(row.get::<i64, _>(at)).unwrap_or_default();
+    Ok(Census {
+        seen: count(0),
+        live: count(1),
+        unseen: count(2),
+    })
+}
+
+/// What becomes of a row whose record is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    Deleted,
+    /// It stays, and says which run found it gone.
+    Marked {
+        by_run: i64,
+    },
+}
+
+/// Ends the rows that the walk did not see; returns how many.
+///
+/// # Errors
+///
+/// Whatever Postgres says.
+pub async fn sweep(
+    connection: &mut PgConnection,
+    sighting: Sighting,
+    rows: &Keyed<'_>,
+    fate: Fate,
+) -> Result<u64, Error> {
+    let statement = match fate {
+        Fate::Deleted => sql::delete_unseen(rows.table, rows.key, rows.marks),
+        Fate::Marked { .. } => sql::mark_unseen(rows.table, rows.key),
+    };
+    let mut query = sqlx::query(sql::safe(statement))
+        .persistent(false)
+        .bind(sighting.resource_id)
+        .bind(sighting.generation);
+    if let Fate::Marked { by_run } = fate {
+        query = query.bind(by_run);
+    }
+    Ok(query
+        .execute(connection)
+        .await
+        .map_err(Error::database("deleting rows that were not seen"))?
+        .rows_affected())
+}

@@ -1,0 +1,102 @@
+//! Runs of one resource in this process, along the daemon's own path, without its schedule.
+
+use std::{sync::Arc, time::Duration};
+
+use rosterd::{
+    clock, config,
+    record::{self, ClaimOne, Mode, Trigger, Worker},
+    sync::{self, Fleet, Gauge, Outcome, Start},
+};
+use sqlx::{AssertSqlSafe, postgres::PgRow};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::db::TestDb;
+
+/// A database and a worker for it.
+pub(crate) struct Bench {
+    pub(crate) db: TestDb,
+    worker: Worker,
+    tracker: TaskTracker,
+}
+
+impl Bench {
+    pub(crate) async fn new() -> Self {
+        Self {
+            db: TestDb::new().await,
+            worker: Worker::new(Duration::from_secs(60), "test"),
+            tracker: TaskTracker::new(),
+        }
+    }
+
+    /// Runs the configuration's only resource, to the end of the run.
+    pub(crate) async fn sync(&self, config: &str, start: Start) -> Outcome {
+        self.sync_until(config, start, CancellationToken::new())
+            .await
+    }
+
+    /// The same, asked to stop by a token.
+    pub(crate) async fn sync_until(
+        &self,
+        config: &str,
+        start: Start,
+        stop: CancellationToken,
+    ) -> Outcome {
+        let config = config::from_str(config).unwrap_or_else(|problems| panic!("{problems}"));
+        let pool = self.db.pool();
+        let registered = record::register(pool, &config, clock::now()).await.unwrap();
+        let id = registered[0].resource_id;
+        let claimed = record::claim_one(
+            pool,
+            &self.worker,
+            id,
+            Trigger::Manual,
+            Mode::Full,
+            "a test",
+        );
+        let ClaimOne::Claimed(claim) = claimed.await.unwrap() else {
+            panic!("the resource is held");
+        };
+        let fleet = Fleet::new(Arc::new(config), None).unwrap();
+        let context = fleet
+            .context(&claim, pool, &self.worker, &self.tracker)
+            .unwrap();
+        let gauge = Arc::new(Gauge::default());
+        Box::pin(sync::run(context, claim, start, gauge, stop)).await
+    }
+
+    /// Makes the lease of a worker that was killed run out.
+    pub(crate) async fn let_leases_run_out(&self) {
+        sqlx::query("update rosterd.leases set expires_at = clock_timestamp() - interval '1 s' where run_id is not null")
+            .execute(self.db.pool())
+            .await
+            .unwrap();
+    }
+
+    pub(crate) async fn execute(&self, statement: &str) {
+        sqlx::raw_sql(AssertSqlSafe(statement.to_owned()))
+            .execute(self.db.pool())
+            .await
+            .unwrap();
+    }
+
+    /// The only column of a query's rows.
+    pub(crate) async fn column<T>(&self, query: &str) -> Vec<T>
+    where
+        T: Send + Unpin,
+        (T,): for<'r> sqlx::FromRow<'r, PgRow>,
+    {
+        sqlx::query_scalar(AssertSqlSafe(query.to_owned()))
+            .fetch_all(self.db.pool())
+            .await
+            .unwrap()
+    }
+
+    /// The only value of a query.
+    pub(crate) async fn value<T>(&self, query: &str) -> T
+    where
+        T: Send + Unpin,
+        (T,): for<'r> sqlx::FromRow<'r, PgRow>,
+    {
+        self.column(query).await.pop().unwrap()
+    }
+}
