@@ -63,7 +63,9 @@ fn local(address: SocketAddr) -> SocketAddr {
 
 /// One HTTP/1.1 request by hand: the HTTP client belongs to `fetch` and its rules.
 async fn ask(address: SocketAddr, path: &str) -> anyhow::Result<u16> {
-    let mut stream = TcpStream::connect(address).await?;
+    let mut stream = TcpStream::connect(address)
+        .await
+        .with_context(|| format!("no daemon answers at {address}"))?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut head = [0_u8; 12];

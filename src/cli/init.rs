@@ -1,6 +1,10 @@
 //! `rosterd init`: a configuration to begin with.
 
-use std::{fs, io::Write as _, path::PathBuf};
+use std::{
+    fs,
+    io::{ErrorKind, Write as _},
+    path::PathBuf,
+};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -25,11 +29,17 @@ pub(super) fn execute(own: &Arguments) -> anyhow::Result<Exit> {
         output::print(template())?;
         return Ok(Exit::Success);
     }
-    let mut file = fs::OpenOptions::new()
+    let created = fs::OpenOptions::new()
         .write(true)
         .create_new(true)
-        .open(&own.path)
-        .with_context(|| format!("cannot create {}", own.path.display()))?;
+        .open(&own.path);
+    if matches!(&created, Err(error) if error.kind() == ErrorKind::AlreadyExists) {
+        anyhow::bail!(
+            "{} is there already and stays as it is; name another file, or `-` to print",
+            own.path.display()
+        );
+    }
+    let mut file = created.with_context(|| format!("cannot create {}", own.path.display()))?;
     file.write_all(template().as_bytes())?;
     output::say(&format!(
         "wrote {}; set its variables, then run `rosterd check`",

@@ -202,8 +202,12 @@ async fn dispatch(arguments: Arguments) -> Exit {
     result.unwrap_or_else(|error| {
         output::complain(&format!("{error:#}"));
         let fault = fault_of(&error);
-        if let Some(fault) = &fault {
-            output::say(&format!("hint: {}", fault.hint));
+        let hint = fault
+            .as_ref()
+            .map(|fault| fault.hint.as_str())
+            .or_else(|| Some(error.downcast_ref::<record::report::Error>()?.hint()));
+        if let Some(hint) = hint {
+            output::say(&format!("hint: {hint}"));
         }
         if error.is::<config::Problems>()
             || error.is::<select::NoSuchResource>()

@@ -42,10 +42,14 @@ pub(super) async fn execute(global: &Global, own: &Arguments) -> anyhow::Result<
     };
     let runs = reading.reports.runs(&filter, own.limit as usize).await;
     reading.close().await;
+    let runs = runs?;
+    if runs.is_empty() {
+        output::say("no such run yet");
+    }
     let header = [
         "run", "resource", "status", "started", "took", "read", "changed", "rejected", "error",
     ];
-    output::rows(own.format, &runs?, &header, |run| {
+    output::rows(own.format, &runs, &header, |run| {
         vec![
             run.run_id.to_string(),
             format!("{}/{}", run.source, run.resource),

@@ -16,6 +16,11 @@ pub(super) async fn execute(global: &Global, own: &Arguments) -> anyhow::Result<
     let health = reading.reports.health().await;
     reading.close().await;
     let health = health?;
+    if health.is_empty() {
+        output::say(
+            "no resources yet: `rosterd run` and `rosterd sync` register those of the configuration",
+        );
+    }
     let header = [
         "resource",
         "health",
