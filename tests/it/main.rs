@@ -10,6 +10,8 @@ mod boundaries;
 
 mod config;
 
+mod configuration;
+
 mod database_trouble;
 
 mod deletes;
