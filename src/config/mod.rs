@@ -400,10 +400,10 @@ fn warn(sources: &[Source], root: &Node, open_to_others: bool, warnings: &mut Pr
                 Some(incremental) => incremental.start_param.as_deref(),
                 None => None,
             };
-            if endpoint.incremental.is_some() && start_param.is_none() {
+            if endpoint.incremental.is_some() && !endpoint.asks_for_changes() {
                 node.nearest(&["incremental"]).wrong(
                     warnings,
-                    "without `start_param` every walk reads everything",
+                    "without `start_param` or `{incremental.start_value}` every walk reads everything",
                 );
             }
             let own = endpoint

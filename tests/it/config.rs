@@ -754,6 +754,25 @@ fn a_parameter_that_the_walk_sets_is_left_to_the_walk_as_in_dlt() {
     );
 }
 
+#[test]
+fn an_incremental_that_nothing_asks_for_is_told() {
+    let cases = [
+        ("incremental: {cursor_path: u}", 1),
+        ("incremental: {cursor_path: u, start_param: since}", 0),
+        (
+            "params: {filter: 'u gt {incremental.start_value}'}, incremental: {cursor_path: u, initial_value: '2020'}",
+            0,
+        ),
+    ];
+    for (endpoint, warnings) in cases {
+        let config = load(&source(
+            "paginator: {type: offset, limit: 10}",
+            &format!("- {{name: a, endpoint: {{{endpoint}}}}}"),
+        ));
+        assert_eq!(config.warnings.len(), warnings, "{endpoint}");
+    }
+}
+
 /// A file in which every key of the schema stands as null and every section has one unknown key.
 /// Of each choice the `pick`th is taken. `sections`: the keys that the schema knows, by path.
 fn instance(
