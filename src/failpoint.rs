@@ -25,6 +25,9 @@ pub const POINTS: [&str; 14] = [
 #[inline]
 pub fn reach(name: &'static str) {
     debug_assert!(POINTS.contains(&name), "unknown failpoint {name}");
+    // Lets a test count how often a run comes by.
+    #[cfg(feature = "failpoints")]
+    tracing::trace!(name, "failpoint reached");
     fail::fail_point!(name);
 }
 

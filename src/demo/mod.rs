@@ -92,6 +92,7 @@ pub struct Api {
     hr: Arc<Hr>,
     tasks: TaskTracker,
     cancel: CancellationToken,
+    churning: CancellationToken,
 }
 
 impl Api {
@@ -107,8 +108,9 @@ impl Api {
         let tasks = TaskTracker::new();
         let hr = Arc::new(Hr::new(options));
         tasks.spawn(http::serve(listener, Arc::clone(&hr), cancel.clone()));
+        let churning = cancel.child_token();
         if let Some(every) = hr.options.churn {
-            tasks.spawn(churn(Arc::clone(&hr), every, cancel.clone()));
+            tasks.spawn(churn(Arc::clone(&hr), every, churning.clone()));
         }
         tasks.close();
         Ok(Self {
@@ -116,6 +118,7 @@ impl Api {
             hr,
             tasks,
             cancel,
+            churning,
         })
     }
 
@@ -154,6 +157,11 @@ impl Api {
         Kind::from_name(collection).map_or(0, |kind| {
             write(self.hr.collection(kind)).mutate(mutation, clock::now())
         })
+    }
+
+    /// From now on nothing happens by itself any more.
+    pub fn stop_churn(&self) {
+        self.churning.cancel();
     }
 
     /// From now on this share of the answers fails.

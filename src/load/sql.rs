@@ -369,6 +369,11 @@ pub(super) fn delete_all(table: &TableName) -> String {
     format!("delete from {table}")
 }
 
+/// Binds the run as `$1`.
+pub(super) fn delete_of_run(table: &TableName) -> String {
+    format!("delete from {table} where _run_id = $1")
+}
+
 pub(super) fn count(table: &TableName) -> String {
     format!("select count(*) from {table}")
 }

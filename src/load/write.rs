@@ -18,7 +18,10 @@ use super::{
     sql::{self, Ident, TableName},
     table,
 };
-use crate::shape::{self, BYTEA_ARRAY_OID, Kind, Layout, Probe};
+use crate::{
+    failpoint,
+    shape::{self, BYTEA_ARRAY_OID, Kind, Layout, Probe},
+};
 
 /// A table that rows are written to.
 #[derive(Debug, Clone, Copy)]
@@ -183,6 +186,25 @@ pub async fn write(
         write_rows(connection, target, first, rows, &mut written).await?;
     }
     Ok(written)
+}
+
+/// Deletes the rows that a run wrote; returns how many.
+///
+/// # Errors
+///
+/// Whatever Postgres says.
+pub async fn take_back(
+    connection: &mut PgConnection,
+    table: &TableName,
+    run_id: i64,
+) -> Result<u64, Error> {
+    Ok(sqlx::query(sql::safe(sql::delete_of_run(table)))
+        .bind(run_id)
+        .persistent(false)
+        .execute(connection)
+        .await
+        .map_err(Error::database("taking back a repeated walk's rows"))?
+        .rows_affected())
 }
 
 /// A run of rows of one segment.
@@ -363,7 +385,9 @@ async fn copy(
         sink.send(run.bytes()).await.map_err(failed())?;
     }
     sink.send(COPY_TRAILER).await.map_err(failed())?;
-    sink.finish().await.map_err(failed())
+    let copied = sink.finish().await.map_err(failed())?;
+    failpoint::reach("load.after_copy");
+    Ok(copied)
 }
 
 /// The key of an encoded tuple as text, for a reject. `None` for kinds that have no short text.

@@ -57,6 +57,26 @@ pub async fn cursor(
     Ok(cursor)
 }
 
+/// The version of the cursor's row, when the claim's run was the last to change it.
+///
+/// # Errors
+///
+/// [`Error::Database`].
+pub async fn cursor_version_by(
+    conn: &mut PgConnection,
+    claim: &Claim,
+    partition: &str,
+) -> Result<Option<i64>, Error> {
+    Ok(sqlx::query_scalar(
+        "select version from rosterd.cursors where resource_id = $1 and partition = $2 and updated_by_run = $3",
+    )
+    .bind(claim.resource_id)
+    .bind(partition)
+    .bind(claim.run_id)
+    .fetch_optional(conn)
+    .await?)
+}
+
 /// Stores where the walk resumes (`None`: from the start) in the transaction of the batch before that place.
 /// The cursor itself stays where it is.
 ///
@@ -70,7 +90,7 @@ pub async fn save_checkpoint(
     checkpoint: Option<&Value>,
     generation: i64,
     fingerprint: Option<&str>,
-) -> Result<(), Error> {
+) -> Result<i64, Error> {
     move_cursor(
         tx,
         claim,
@@ -84,7 +104,7 @@ pub async fn save_checkpoint(
 }
 
 /// Moves the cursor to `value` (`None`: it stays) and stores the checkpoint (`None`: the walk is over) in
-/// the transaction of the rows that prove it.
+/// the transaction of the rows that prove it. Returns the new version of the cursor's row.
 ///
 /// # Errors
 ///
@@ -97,7 +117,7 @@ pub async fn move_cursor(
     checkpoint: Option<&Value>,
     generation: i64,
     fingerprint: Option<&str>,
-) -> Result<(), Error> {
+) -> Result<i64, Error> {
     // JSON's null is not a place; it must not wipe out the cursor under another name.
     let value = value.filter(|value| !value.is_null());
     let checkpoint = checkpoint.filter(|checkpoint| !checkpoint.is_null());
@@ -130,7 +150,7 @@ pub async fn move_cursor(
         }
     }
 
-    let stored = sqlx::query(
+    let version: Option<i64> = sqlx::query_scalar(
         "insert into rosterd.cursors as c
            (resource_id, partition, cursor, checkpoint, generation, fingerprint, scan_complete, updated_by_run)
          values ($1, $2, $3, $4, $5, $6, $4 is null, $7)
@@ -140,7 +160,8 @@ pub async fn move_cursor(
                 scan_complete = excluded.scan_complete, version = c.version + 1,
                 updated_at = clock_timestamp(), updated_by_run = excluded.updated_by_run, updated_by = null
           where c.cursor is null or excluded.cursor is not null
-             or excluded.fingerprint is null or c.fingerprint is null or excluded.fingerprint = c.fingerprint",
+             or excluded.fingerprint is null or c.fingerprint is null or excluded.fingerprint = c.fingerprint
+         returning version",
     )
     .bind(claim.resource_id)
     .bind(partition)
@@ -149,14 +170,10 @@ pub async fn move_cursor(
     .bind(generation)
     .bind(fingerprint)
     .bind(claim.run_id)
-    .execute(tx)
+    .fetch_optional(tx)
     .await?;
     // Otherwise the old cursor would pass for one of the new configuration.
-    if stored.rows_affected() == 1 {
-        Ok(())
-    } else {
-        Err(Error::CursorMismatch)
-    }
+    version.ok_or(Error::CursorMismatch)
 }
 
 /// Forgets the cursors and checkpoints of a resource, so that its next run reads everything. The old values

@@ -54,7 +54,7 @@ use crate::{
 
 pub use claim::{Claim, ClaimOne, claim_due, claim_one};
 pub use columns::{CatalogColumn, SchemaChange, columns, had_table, save_columns, schema_change};
-pub use cursor::{Cursor, cursor, move_cursor, reset_cursor, save_checkpoint};
+pub use cursor::{Cursor, cursor, cursor_version_by, move_cursor, reset_cursor, save_checkpoint};
 pub use event::{Level, NewEvent, event};
 pub use lease::{Beat, fence, heartbeat, request_cancel};
 pub use reject::{NewReject, open_rejects, reject, resolve_rejects};

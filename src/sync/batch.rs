@@ -22,6 +22,8 @@ pub struct Batch {
     /// Keys of all records that were read, where a snapshot is made: arrays of the key's parts.
     pub seen: Vec<Vec<BinaryArray>>,
     pub counters: Counters,
+    /// Whether everything that this run appended before goes away again, with this batch's transaction.
+    pub takes_back: bool,
     /// Where to resume after this batch. `None`: the walk cannot be resumed after it.
     pub checkpoint: Option<Checkpoint>,
     rows: usize,
@@ -54,6 +56,15 @@ impl Batch {
         } else {
             self.seen.push(keys);
         }
+    }
+
+    /// Makes this batch the opposite of what was appended so far: its own rows are dropped, those committed before are
+    /// deleted with it. Counters of pages and requests stay; they happened.
+    pub fn take_back(&mut self) {
+        self.segments.clear();
+        self.keys.clear();
+        self.takes_back = true;
+        self.note_page(0);
     }
 
     /// Takes the rows of one page that go one way.

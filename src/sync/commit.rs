@@ -2,15 +2,16 @@
 //! cursor and, last, the fence.
 //!
 //! A commit runs as a task of its own and is never dropped half-way; when Postgres goes away it is
-//! tried again from memory. Because an answer to COMMIT can get lost, each new try first looks
-//! whether the last one came through after all.
+//! tried again from memory. An answer to COMMIT can get lost, and the server may even be at it still
+//! when the next try begins. So each transaction takes the next version of the cursor's row, and one
+//! that finds it taken by this very run knows that the try before it came through.
 
 use std::sync::{
     Arc,
     atomic::{AtomicI64, Ordering},
 };
 
-use sqlx::{Acquire, PgConnection};
+use sqlx::{Acquire, PgConnection, Postgres, Transaction};
 use tokio::{sync::Mutex, time::Instant};
 use tracing::warn;
 
@@ -81,6 +82,7 @@ pub(super) struct Conclusion {
 }
 
 /// What a commit did.
+#[derive(Clone)]
 pub(super) struct Committed {
     /// Rows that were taken for new and met their key in the table.
     pub(super) met_known_keys: bool,
@@ -282,12 +284,34 @@ impl Store {
     /// Drops the table of a `replace` walk that came to nothing. Its failure is only untidy.
     pub(super) async fn abandon_walk(&self) {
         let Some(walk) = &self.walk else { return };
-        let Ok(mut connection) = self.context.pool.acquire().await else {
-            return;
+        let dropped = async {
+            let mut connection = self.context.pool.acquire().await.map_err(connecting)?;
+            let mut transaction = self.begin_ddl(&mut connection).await?;
+            replace::drop_walk(&mut transaction, walk).await?;
+            self.commit_fenced(transaction).await
         };
-        if let Err(error) = replace::drop_walk(&mut connection, walk).await {
-            warn!(%error, "could not drop the table of the walk; the next run does");
+        match dropped.await {
+            // It is another worker's table by now.
+            Ok(()) | Err(Error::Lost) => {}
+            Err(error) => {
+                warn!(%error, "could not drop the table of the walk; the next run does");
+            }
         }
+    }
+
+    async fn begin_ddl<'c>(
+        &self,
+        connection: &'c mut PgConnection,
+    ) -> Result<Transaction<'c, Postgres>, Error> {
+        let mut transaction = connection.begin().await.map_err(connecting)?;
+        table::bound_locks(&mut transaction, self.context.lock_timeout).await?;
+        Ok(transaction)
+    }
+
+    async fn commit_fenced(&self, mut transaction: Transaction<'_, Postgres>) -> Result<(), Error> {
+        record::fence(&mut transaction, &self.context.worker, &self.claim).await?;
+        transaction.commit().await.map_err(connecting)?;
+        Ok(())
     }
 
     /// Commits a batch, again and again while Postgres is away, for as long as a lease lasts.
@@ -297,52 +321,49 @@ impl Store {
         conclusion: Option<Conclusion>,
     ) -> Result<Committed, Error> {
         let mut patience = Patience::new(&self.context, &self.gauge);
+        // What the last transaction of which COMMIT was sent would have done.
+        let mut sent = None;
         loop {
-            let mut prepared = None;
             let error = match self
-                .try_commit(&batch, conclusion.as_ref(), &mut prepared)
+                .try_commit(&batch, conclusion.as_ref(), &mut sent)
                 .await
             {
-                Ok(()) => return self.done(&batch, prepared),
+                Ok(committed) => return Ok(self.done(&batch, committed)),
                 Err(error) => error,
             };
             patience.after(error).await?;
-            if prepared.is_some() && self.came_through().await {
-                return self.done(&batch, prepared);
-            }
         }
     }
 
-    fn done(&self, batch: &Batch, prepared: Option<Committed>) -> Result<Committed, Error> {
+    fn done(&self, batch: &Batch, committed: Committed) -> Committed {
         self.version.fetch_add(1, Ordering::SeqCst);
         self.gauge.book(&batch.counters);
-        let committed = prepared.ok_or(Error::Crashed)?;
         self.gauge.add(&committed.written);
-        Ok(committed)
+        committed
     }
 
-    /// Whether the transaction of the last try was committed although its answer was lost: every
-    /// commit raises the cursor's version by one, and nobody else does while the lease is ours.
-    async fn came_through(&self) -> bool {
-        let Ok(mut connection) = self.context.pool.acquire().await else {
-            return false;
-        };
-        let stored = record::cursor(&mut connection, self.claim.resource_id, WHOLE).await;
-        stored.is_ok_and(|cursor| {
-            cursor.is_some_and(|c| c.version > self.version.load(Ordering::SeqCst))
-        })
+    /// Whether the cursor's row has the version that our next commit gives it, and has it from us.
+    async fn came_through(&self, connection: &mut PgConnection) -> Result<bool, Error> {
+        let written = record::cursor_version_by(connection, &self.claim, WHOLE).await?;
+        Ok(written == Some(self.version.load(Ordering::SeqCst) + 1))
     }
 
-    /// Sets `prepared` once only COMMIT itself is left to do.
+    /// Sets `sent` once only COMMIT itself is left to do; when it is set already, that transaction's fate is unknown.
     async fn try_commit(
         &self,
         batch: &Batch,
         conclusion: Option<&Conclusion>,
-        prepared: &mut Option<Committed>,
-    ) -> Result<(), Error> {
+        sent: &mut Option<Committed>,
+    ) -> Result<Committed, Error> {
         failpoint::reach("load.before_begin");
         let started = Instant::now();
         let mut connection = self.context.pool.acquire().await.map_err(connecting)?;
+        if sent.is_some()
+            && self.came_through(&mut connection).await?
+            && let Some(committed) = sent.take()
+        {
+            return Ok(committed);
+        }
         let mut schema_changes = 0;
         if let Some(layout) = batch.layout() {
             schema_changes = self.fit(&mut connection, layout).await?;
@@ -352,6 +373,11 @@ impl Store {
         }
 
         let mut transaction = connection.begin().await.map_err(connecting)?;
+        let taken_back = if batch.takes_back && self.tables.lock().await.target.is_some() {
+            write::take_back(&mut transaction, &self.table, self.claim.run_id).await?
+        } else {
+            0
+        };
         let into = match &self.walk {
             Some(walk) => Target {
                 table: walk,
@@ -374,7 +400,7 @@ impl Store {
         if let Some(conclusion) = conclusion {
             deleted += self.end_snapshot(&mut transaction, conclusion).await?;
         }
-        counters.rows_inserted += signed(in_table.inserted);
+        counters.rows_inserted += signed(in_table.inserted) - signed(taken_back);
         counters.rows_updated += signed(in_table.updated);
         counters.rows_unchanged += signed(in_table.unchanged);
         counters.rows_deleted += signed(deleted);
@@ -384,32 +410,42 @@ impl Store {
 
         record::reject(&mut transaction, &self.claim, &batch.rejects).await?;
         record::reject(&mut transaction, &self.claim, &refused).await?;
+        let version = self
+            .book_cursor(&mut transaction, batch, conclusion)
+            .await?;
+        if version != self.version.load(Ordering::SeqCst) + 1 {
+            // Now that the row's lock was waited for, the other transaction's fate is known.
+            transaction.rollback().await.map_err(connecting)?;
+            return match sent.take() {
+                Some(committed) if self.came_through(&mut connection).await? => Ok(committed),
+                _ => Err(Error::Lost),
+            };
+        }
         let ending = self
             .book(&mut transaction, batch, conclusion, &counters)
             .await?;
         failpoint::reach("load.before_commit");
-        let met_known_keys = written.updated + written.unchanged > 0;
-        *prepared = Some(Committed {
-            met_known_keys,
+        let committed = Committed {
+            met_known_keys: written.updated + written.unchanged > 0,
             ending,
             written: written_only(counters, &batch.counters),
-        });
+        };
+        *sent = Some(committed.clone());
         transaction
             .commit()
             .await
             .map_err(crate::load::Error::database("committing"))?;
         failpoint::reach("load.after_commit");
-        Ok(())
+        Ok(committed)
     }
 
-    /// Writes everything but rows: counters, checkpoint, cursor, end of the run, and the fence.
-    async fn book(
+    /// Stores the checkpoint or, at the end, the cursor; returns the new version of its row.
+    async fn book_cursor(
         &self,
         transaction: &mut PgConnection,
         batch: &Batch,
         conclusion: Option<&Conclusion>,
-        counters: &Counters,
-    ) -> Result<Option<Ending>, Error> {
+    ) -> Result<i64, Error> {
         let fingerprint = &self.context.resource.fingerprint;
         let checkpoint = if conclusion.is_some() || self.walk.is_some() {
             None
@@ -419,8 +455,8 @@ impl Store {
         let checkpoint = checkpoint.map(checkpoint_json).transpose()?;
         let cursor = conclusion.and_then(|conclusion| conclusion.cursor.as_ref());
         let cursor = cursor.map(CursorValue::to_json);
-        record::move_cursor(
-            &mut *transaction,
+        Ok(record::move_cursor(
+            transaction,
             &self.claim,
             WHOLE,
             cursor.as_ref(),
@@ -428,7 +464,17 @@ impl Store {
             self.generation.load(Ordering::SeqCst),
             Some(fingerprint),
         )
-        .await?;
+        .await?)
+    }
+
+    /// Writes what is left: counters, the end of the run, and the fence.
+    async fn book(
+        &self,
+        transaction: &mut PgConnection,
+        batch: &Batch,
+        conclusion: Option<&Conclusion>,
+        counters: &Counters,
+    ) -> Result<Option<Ending>, Error> {
         record::add_counters(&mut *transaction, &self.claim, counters).await?;
         let Some(conclusion) = conclusion else {
             record::fence(transaction, &self.context.worker, &self.claim).await?;
@@ -467,12 +513,22 @@ impl Store {
     async fn fit(&self, connection: &mut PgConnection, layout: &Layout) -> Result<i64, Error> {
         let mut tables = self.tables.lock().await;
         if let Some(walk) = &self.walk {
-            match &tables.walk {
-                None => self.begin_walk(connection, walk, layout).await?,
-                Some(had) => {
-                    table::apply(connection, &table::changes(walk, &had.columns, layout)).await?;
-                }
+            let changes = match &tables.walk {
+                Some(had) => table::changes(walk, &had.columns, layout),
+                None => Vec::new(),
+            };
+            if tables.walk.is_some() && changes.is_empty() {
+                return Ok(0);
             }
+            // Fenced too: whoever lost the lease must not touch the walk of its successor.
+            let mut transaction = self.begin_ddl(connection).await?;
+            if tables.walk.is_none() {
+                table::ensure_schema(&mut transaction, walk).await?;
+                replace::begin(&mut transaction, walk, layout, self.keyed).await?;
+            } else {
+                table::apply(&mut transaction, &changes).await?;
+            }
+            self.commit_fenced(transaction).await?;
             tables.walk = Some(layout.clone());
             return Ok(0);
         }
@@ -511,26 +567,12 @@ impl Store {
         changes: &[Change],
         columns: &[Column],
     ) -> Result<i64, Error> {
-        let mut transaction = connection.begin().await.map_err(connecting)?;
+        let mut transaction = self.begin_ddl(connection).await?;
         self.change(&mut transaction, changes, columns).await?;
-        record::fence(&mut transaction, &self.context.worker, &self.claim).await?;
-        transaction.commit().await.map_err(connecting)?;
+        self.commit_fenced(transaction).await?;
         tables.adopt.clear();
         tables.marks |= marks_deleted(&self.context.resource);
         Ok(signed(changes.len() as u64))
-    }
-
-    async fn begin_walk(
-        &self,
-        connection: &mut PgConnection,
-        walk: &TableName,
-        layout: &Layout,
-    ) -> Result<(), Error> {
-        let mut transaction = connection.begin().await.map_err(connecting)?;
-        table::ensure_schema(&mut transaction, walk).await?;
-        replace::begin(&mut transaction, walk, layout, self.keyed).await?;
-        transaction.commit().await.map_err(connecting)?;
-        Ok(())
     }
 
     fn needed(&self, tables: &Tables, layout: &Layout) -> Vec<Change> {
@@ -610,6 +652,7 @@ impl Store {
         let tables = self.tables.lock().await;
         let Some(layout) = &tables.walk else {
             // Nothing was walked, and `allow_empty` was checked before.
+            replace::drop_walk(&mut *transaction, walk).await?;
             let deleted = if tables.target.is_some() {
                 replace::clear(transaction, &self.table).await?
             } else {
