@@ -124,6 +124,8 @@ pub struct WalkPlan {
 pub struct Page {
     /// Ordinal in the walk, from 0, a resumed walk counting on.
     pub number: u64,
+    /// Where it was asked for; `None` at the beginning of a walk without positions.
+    pub at: Option<Position>,
     /// Decoded body.
     pub body: Bytes,
     /// Byte ranges of the records in `body`, in order; each is one complete JSON value.
@@ -132,6 +134,8 @@ pub struct Page {
     pub next: Option<Position>,
     /// The API's count of all items or pages, as of this page.
     pub total: Option<u64>,
+    /// Whether something already speaks against a complete walk; it will not end proven then.
+    pub doubtful: bool,
     /// When the answer was complete, by this machine's clock.
     pub received_at: DateTime<Utc>,
     /// The answer's `Date`, to the second. The one of a walk's first page caps the cursor: a record

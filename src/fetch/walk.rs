@@ -184,10 +184,12 @@ impl Driver {
             }
             let page = Page {
                 number,
+                at: position,
                 body: decoded.body,
                 records: decoded.records,
                 next,
                 total: self.pager.total(),
+                doubtful: self.pager.is_doubtful(),
                 received_at: answer.received_at,
                 server_date: answer.date,
             };

@@ -10,25 +10,31 @@ use crate::{
     clock,
     config::{Resource, source::DeleteMode},
     fetch::{Position, WalkPlan},
-    record::Cursor,
+    record::{Cursor, Mode},
     shape::CursorValue,
 };
 
 /// What is stored with each batch, so that a walk can go on after the process died.
+///
+/// It names the last committed page, not the one after it: the walk goes on by asking for that page
+/// again, and only if it shows the same records in the same order. As long as the API keeps the order
+/// of what it does not change, nothing that was there from the beginning can then have slipped from
+/// the unread part to the read one, whatever was deleted or inserted meanwhile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
-    /// The page to ask for next.
-    pub next: Position,
+    /// Where the last page was asked for; `None`: it is the first.
+    pub at: Option<Position>,
     /// Ordinal of that page.
     pub page: u64,
+    /// Hash over the keys of its records, in order.
+    pub anchor: String,
     /// Filter that the walk began with.
     pub start_value: Option<String>,
     /// Time of the API's clock when the walk began; no cursor may pass it.
     pub cap: Option<DateTime<Utc>>,
     /// Highest cursor value seen so far.
     pub seen: Option<serde_json::Value>,
-    /// The API's total at that page; a smaller one on resuming means that rows moved.
-    pub total: Option<u64>,
+    /// Records read so far, those of this page counted too.
     pub records: u64,
     /// There when the walk is over everything and rows that it does not see are to go.
     #[serde(default)]
@@ -36,7 +42,7 @@ pub struct Checkpoint {
     pub stored_at: DateTime<Utc>,
 }
 
-/// Whether a run may use what earlier ones stored.
+/// Which of the stored things a run may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
     /// From the cursor or the checkpoint, as far as there is one.
@@ -64,12 +70,19 @@ pub struct Plan {
 impl Plan {
     /// Reads the stored state with the eyes of the present configuration.
     ///
-    /// A checkpoint older than `max_run_time` is dropped: the data behind it has moved on.
+    /// A full read that is gone on with does not fall back to the cursor when it has no checkpoint yet.
+    /// A checkpoint older than `max_run_time` is dropped: the data behind it has moved on. So is that of
+    /// a walk with another beginning: it has not read what this one is to read.
     ///
     /// # Errors
     ///
     /// [`Error::CursorOfOtherConfiguration`] when the cursor was made under another fingerprint.
-    pub fn new(resource: &Resource, stored: Option<&Cursor>, start: Start) -> Result<Self, Error> {
+    pub fn new(
+        resource: &Resource,
+        stored: Option<&Cursor>,
+        start: Start,
+        mode: Mode,
+    ) -> Result<Self, Error> {
         let incremental = resource.endpoint.incremental.as_ref();
         if let Some(fingerprint) = stored.and_then(|s| s.fingerprint.as_deref())
             && fingerprint != resource.fingerprint
@@ -77,9 +90,9 @@ impl Plan {
         {
             return Err(Error::CursorOfOtherConfiguration);
         }
-        let stored = stored.filter(|_| start == Start::GoOn);
         let cursor = incremental
             .and(stored)
+            .filter(|_| start == Start::GoOn && mode == Mode::Incremental)
             .and_then(|s| s.value.clone())
             .and_then(|value| CursorValue::from_json(&value));
         let start_value = incremental.and_then(|i| match &cursor {
@@ -87,13 +100,14 @@ impl Plan {
             None => i.initial_value.clone(),
         });
         let resume = stored
-            .filter(|s| s.fingerprint.as_deref() == Some(resource.fingerprint.as_str()))
+            .filter(|s| {
+                start == Start::GoOn
+                    && s.fingerprint.as_deref() == Some(resource.fingerprint.as_str())
+            })
             .and_then(|s| s.checkpoint.clone())
             .and_then(|checkpoint| serde_json::from_value::<Checkpoint>(checkpoint).ok())
+            .filter(|checkpoint| checkpoint.start_value == start_value)
             .filter(|checkpoint| is_fresh(checkpoint, resource.max_run_time));
-        let start_value = resume
-            .as_ref()
-            .map_or(start_value, |checkpoint| checkpoint.start_value.clone());
         let reads_everything =
             cursor.is_none() || incremental.is_none_or(|i| i.start_param.is_none());
         let is_snapshot = resource.deletes.mode == DeleteMode::Snapshot
@@ -127,7 +141,7 @@ impl Plan {
             resume: self
                 .resume
                 .as_ref()
-                .map(|checkpoint| checkpoint.next.clone()),
+                .and_then(|checkpoint| checkpoint.at.clone()),
             first_page: self.resume.as_ref().map_or(0, |checkpoint| checkpoint.page),
             max_pages: resource.max_pages,
         }

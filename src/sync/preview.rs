@@ -72,7 +72,8 @@ pub async fn preview(
 ) -> Result<Preview, Error> {
     let name = TableName::new(&identifier(&resource.schema), &identifier(&resource.table));
     let existing = existing(pool, &name).await?;
-    let mut plan = Plan::new(resource, None, super::Start::Anew)?.walk(resource);
+    let mut plan =
+        Plan::new(resource, None, super::Start::Anew, record::Mode::Full)?.walk(resource);
     plan.max_pages = 1;
     let request = api.describe(&plan)?;
     let mut pages = api.walk(plan, CancellationToken::new());

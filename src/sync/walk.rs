@@ -6,15 +6,15 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info};
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::{
-    Context, Error, Gauge, Start,
+    Context, Error, Gauge,
     batch::Batch,
     commit::{self, Committed, Conclusion, Store},
     deletes::{self, Held, Snapshot},
     patience::Patience,
-    plan::{Checkpoint, Plan},
+    plan::{Checkpoint, Plan, Start},
 };
 use crate::{
     clock,
@@ -45,7 +45,7 @@ pub(super) async fn run(
     halt: CancellationToken,
 ) -> Result<Ending, Error> {
     let opened = commit::open(context, claim, gauge).await?;
-    let mut plan = Plan::new(&context.resource, opened.cursor.as_ref(), start)?;
+    let mut plan = Plan::new(&context.resource, opened.cursor.as_ref(), start, claim.mode)?;
     if context.resource.write_disposition == WriteDisposition::Replace {
         // Its rows gather in a table that no other run can trust.
         plan = plan.from_the_start();
@@ -79,6 +79,12 @@ pub(super) async fn run(
                 }
             },
             Ok(End::Doubtful(why)) => why,
+            // A stored token or link may have run out. The beginning never does.
+            Err(Error::Fetch(error)) if walker.anchor.is_some() && !error.fault().retryable => {
+                info!(%error, "the interrupted walk cannot be gone on with");
+                plan = plan.from_the_start();
+                continue;
+            }
             Err(error) => {
                 walker.save_what_is_read(&error).await;
                 store.abandon_walk().await;
@@ -127,7 +133,6 @@ struct Read {
     records: u64,
     cursor: Option<CursorValue>,
     cap: Option<DateTime<Utc>>,
-    total: Option<u64>,
 }
 
 struct Walker {
@@ -153,6 +158,10 @@ struct Walker {
     seen_before: Option<u64>,
     /// Pages of the walk, those of a run that it goes on with counted too.
     pages: u64,
+    /// What the first page of a resumed walk must be; taken when it was.
+    anchor: Option<String>,
+    /// Where to resume after the last page; `None`: nowhere but at the beginning.
+    checkpoint: Option<Checkpoint>,
     tally: Tally,
 }
 
@@ -194,6 +203,8 @@ impl Walker {
             snapshot: None,
             seen_before: None,
             pages: 0,
+            anchor: None,
+            checkpoint: None,
             tally: Tally::default(),
         }
     }
@@ -203,13 +214,21 @@ impl Walker {
         let context = self.store.context.clone();
         self.start_value.clone_from(&plan.start_value);
         self.tally = Tally::default();
-        self.pages = plan.resume.as_ref().map_or(0, |checkpoint| checkpoint.page);
+        self.pages = plan
+            .resume
+            .as_ref()
+            .map_or(0, |checkpoint| checkpoint.page + 1);
         self.snapshot = plan.is_snapshot.then(|| {
             let resumed = plan.resume.as_ref();
             resumed
                 .and_then(|checkpoint| checkpoint.snapshot.clone())
                 .unwrap_or_default()
         });
+        self.anchor = plan
+            .resume
+            .as_ref()
+            .map(|checkpoint| checkpoint.anchor.clone());
+        self.checkpoint.clone_from(&plan.resume);
         self.read = plan
             .resume
             .as_ref()
@@ -217,21 +236,19 @@ impl Walker {
                 records: checkpoint.records,
                 cursor: checkpoint.seen.as_ref().and_then(CursorValue::from_json),
                 cap: checkpoint.cap,
-                total: checkpoint.total,
             });
         let mut walk = context
             .api
             .walk(plan.walk(&context.resource), self.halt.clone());
         let result = self.pages(&mut walk).await;
         self.count(&walk);
-        result?;
-
+        if result? == Pages::Moved {
+            let why = "records before the place to resume at have moved";
+            return Ok(End::Doubtful(why.to_owned()));
+        }
         let Some(ending) = walk.ending() else {
             return Ok(End::Doubtful("the walk ended without a signal".to_owned()));
         };
-        if let Some(why) = self.shrunk(ending.total) {
-            return Ok(End::Doubtful(why));
-        }
         if self
             .snapshot
             .as_ref()
@@ -248,14 +265,7 @@ impl Walker {
         })
     }
 
-    /// A walk that was resumed on fewer records than it left has lost some between its pages.
-    fn shrunk(&self, total: Option<u64>) -> Option<String> {
-        let (before, now) = (self.read.total?, total?);
-        (now < before)
-            .then(|| format!("the total went from {before} to {now} while the walk was under way"))
-    }
-
-    async fn pages(&mut self, walk: &mut Walk) -> Result<(), Error> {
+    async fn pages(&mut self, walk: &mut Walk) -> Result<Pages, Error> {
         let bounds = self.store.context.resource.batch.clone();
         loop {
             let deadline = self.batch.deadline(&bounds);
@@ -271,7 +281,16 @@ impl Walker {
             if self.halt.is_cancelled() {
                 return Err(Error::Halted);
             }
-            let Some(page) = page? else { return Ok(()) };
+            let Some(page) = page? else {
+                return Ok(Pages::Over);
+            };
+            if let Some(anchor) = self.anchor.take() {
+                if anchor != self.anchor_of(&page) {
+                    return Ok(Pages::Moved);
+                }
+                // Its rows were committed with the checkpoint.
+                continue;
+            }
             self.absorb(&page).await?;
             self.count(walk);
             if self.batch.is_full(&bounds) && page.next.is_some() {
@@ -345,22 +364,11 @@ impl Walker {
         self.pages = page.number + 1;
 
         self.read.records += page.records.len() as u64;
-        self.read.cursor = later(self.read.cursor.take(), scan.cursor);
+        self.read.cursor = later(self.read.cursor.take(), scan.cursor.take());
         if page.total.is_some() {
             self.gauge.set_total(page.total);
-            self.read.total = page.total;
         }
-        self.batch.checkpoint = page.next.clone().map(|next| Checkpoint {
-            next,
-            page: page.number + 1,
-            start_value: self.start_value.clone(),
-            cap: self.read.cap,
-            seen: self.read.cursor.as_ref().map(CursorValue::to_json),
-            total: self.read.total,
-            records: self.read.records,
-            snapshot: self.snapshot.clone(),
-            stored_at: clock::now(),
-        });
+        self.note_checkpoint(page, &scan);
         Ok(())
     }
 
@@ -378,6 +386,31 @@ impl Walker {
             .map(|probe| probe.key_arrays);
         snapshot.see(keys.as_deref(), nameless);
         self.batch.see(keys.unwrap_or_default());
+    }
+
+    /// Moves the place to resume at behind the page that was absorbed.
+    fn note_checkpoint(&mut self, page: &Page, scan: &Scan) {
+        if page.doubtful {
+            // A walk that went on from here would not know of the doubt.
+            self.checkpoint = None;
+        } else if !scan.rows.is_empty() {
+            self.checkpoint = Some(Checkpoint {
+                at: page.at.clone(),
+                page: page.number,
+                anchor: anchor(scan),
+                start_value: self.start_value.clone(),
+                cap: self.read.cap,
+                seen: self.read.cursor.as_ref().map(CursorValue::to_json),
+                records: self.read.records,
+                snapshot: self.snapshot.clone(),
+                stored_at: clock::now(),
+            });
+        }
+        self.batch.checkpoint.clone_from(&self.checkpoint);
+    }
+
+    fn anchor_of(&mut self, page: &Page) -> String {
+        anchor(&self.mapper.scan(&page.body, &page.records, self.read.cap))
     }
 
     /// Whether a key of the page stands in rows that are not committed yet.
@@ -514,6 +547,11 @@ impl Walker {
     /// Commits what is in hand and gets ready for the walk's repetition.
     async fn restart(&mut self) -> Result<(), Error> {
         self.batch.checkpoint = None;
+        if self.store.context.resource.write_disposition == WriteDisposition::Append {
+            // The repetition appends all of it once more.
+            self.settle().await?;
+            self.batch.take_back();
+        }
         self.hand_over(None).await?;
         self.settle().await?;
         if self.store.context.resource.write_disposition == WriteDisposition::Merge
@@ -651,6 +689,20 @@ impl Walker {
         };
         self.add(&delta);
     }
+}
+
+/// How the pages of a walk came to an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pages {
+    Over,
+    /// The page to resume at is not what it was.
+    Moved,
+}
+
+/// Tells whether a page still shows the same records in the same order.
+fn anchor(scan: &Scan) -> String {
+    let keys: Vec<[u8; 16]> = scan.rows.iter().map(|row| row.key.to_be_bytes()).collect();
+    format!("{:032x}", xxh3_128(keys.as_flattened()))
 }
 
 /// How a resource's records become rows.

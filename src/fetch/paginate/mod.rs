@@ -96,6 +96,11 @@ impl Pager {
         self.book.total
     }
 
+    /// Whether something speaks against a complete walk.
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.book.doubt.is_some()
+    }
+
     pub(super) fn new(
         endpoint: &Endpoint,
         base: &Url,
