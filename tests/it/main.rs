@@ -8,9 +8,13 @@ mod api_trouble;
 
 mod boundaries;
 
+mod commits;
+
 mod config;
 
 mod configuration;
+
+mod crash;
 
 mod database_trouble;
 
@@ -24,6 +28,10 @@ mod postgres;
 
 mod record;
 
+mod replicas;
+
+mod scheduling;
+
 mod secrets;
 
 mod serve;
@@ -31,5 +39,9 @@ mod serve;
 mod shape;
 
 mod shapes;
+
+mod signals;
+
+mod soak;
 
 mod support;

@@ -127,6 +127,12 @@ impl Daemon {
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
+    /// Whether the process has ended by itself.
+    #[cfg(feature = "failpoints")]
+    pub(crate) fn exited(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
     /// Waits until the process has ended by itself.
     #[track_caller]
     pub(crate) fn wait(&mut self) -> ExitStatus {

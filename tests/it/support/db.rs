@@ -132,6 +132,13 @@ impl TestDb {
         }
     }
 
+    /// A copy of this database. Nobody may be connected to it any more, so its pool is closed.
+    #[cfg(feature = "failpoints")]
+    pub(crate) async fn fork(&self) -> Self {
+        self.pool.close().await;
+        Self::copy(&self.name).await
+    }
+
     /// The product's own pool.
     pub(crate) fn pool(&self) -> &Pool {
         &self.pool

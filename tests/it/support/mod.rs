@@ -10,6 +10,14 @@ pub(crate) mod documents;
 
 pub(crate) mod history;
 
+pub(crate) mod proxy;
+
+pub(crate) mod scene;
+
 pub(crate) mod server;
 
 pub(crate) mod sync;
+
+pub(crate) mod timeline;
+
+pub(crate) mod truth;
