@@ -11,6 +11,7 @@ mod cursor;
 mod encode;
 mod hint;
 mod json;
+mod keys;
 mod name;
 mod number;
 mod scan;
@@ -23,6 +24,7 @@ mod tests;
 
 pub use cursor::CursorValue;
 pub use encode::{Conflict, Encoded, MapSpec, Mapper, Stamp};
+pub use keys::{KeyHashing, KeySet};
 pub use name::identifier;
 pub use scan::{BinaryArray, HashArray, Probe, Scan, ScanRow};
 

@@ -237,7 +237,7 @@ pub(super) fn scan(
         let bytes = body
             .get(range.start as usize..range.end as usize)
             .unwrap_or_default();
-        if std::str::from_utf8(bytes).is_err() {
+        if simdutf8::basic::from_utf8(bytes).is_err() {
             reject(reason::INVALID_UTF8, None, None);
             continue;
         }
@@ -395,7 +395,8 @@ fn unique(
     }
     let mut all = Keys::default();
     let mut rows: Vec<Option<ScanRow>> = Vec::with_capacity(candidates.len());
-    let mut last: HashMap<u128, usize> = HashMap::with_capacity(candidates.len());
+    let mut last: HashMap<u128, usize, super::KeyHashing> =
+        HashMap::with_capacity_and_hasher(candidates.len(), super::KeyHashing::default());
     let mut duplicates = 0;
     let mut whole = Vec::new();
     for (candidate, parts) in candidates.iter().zip(parts.chunks_exact(width)) {

@@ -197,8 +197,12 @@ fn text_of(answer: &Answer) -> Result<&str, Error> {
         Some(_) if answer.json_type => {}
         Some(_) => return Err(Error::NotJson { at: at() }),
     }
-    std::str::from_utf8(body).map_err(|e| Error::InvalidUtf8 {
-        offset: (answer.body.len() - body.len() + e.valid_up_to()) as u64,
+    simdutf8::basic::from_utf8(body).map_err(|_| Error::InvalidUtf8 {
+        // Read once more to find the place, which the quick check does not tell.
+        offset: std::str::from_utf8(body).map_or_else(
+            |e| (answer.body.len() - body.len() + e.valid_up_to()) as u64,
+            |_| 0,
+        ),
         at: at(),
     })
 }
