@@ -72,7 +72,7 @@ section! {
         /// Records. Too low: many small transactions; too high: more is lost when a run is cut.
         rows: NonZeroUsize = "10000",
         /// Bytes of records; bounds the memory of a run.
-        bytes: Size = "8MiB",
+        bytes: Size = "4MiB",
         /// Time since the last commit.
         wait: Period = "2s",
     }

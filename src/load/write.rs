@@ -369,6 +369,9 @@ async fn merge(
 
 /// Signature, flags and length of the header extension of Postgres' binary COPY.
 const COPY_HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+/// The driver copies what it is given into a buffer that it keeps; small pieces keep that small,
+/// and let Postgres begin with the first while the second is copied.
+const COPY_PIECE: usize = 64 << 10;
 /// A field count of -1 ends the data.
 const COPY_TRAILER: &[u8] = &[0xff, 0xff];
 
@@ -382,7 +385,9 @@ async fn copy(
     let mut sink = connection.copy_in_raw(statement).await.map_err(failed())?;
     sink.send(COPY_HEADER).await.map_err(failed())?;
     for run in rows {
-        sink.send(run.bytes()).await.map_err(failed())?;
+        for piece in run.bytes().chunks(COPY_PIECE) {
+            sink.send(piece).await.map_err(failed())?;
+        }
     }
     sink.send(COPY_TRAILER).await.map_err(failed())?;
     let copied = sink.finish().await.map_err(failed())?;

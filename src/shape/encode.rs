@@ -119,6 +119,31 @@ pub struct Mapper {
     is_changed: bool,
     /// Every column with a type of the configuration is in the layout.
     awaits_none: bool,
+    ratio: Ratio,
+}
+
+/// How many bytes of tuples a page became, to reserve about as much for the next.
+#[derive(Clone, Copy, Default)]
+struct Ratio {
+    json: usize,
+    tuples: usize,
+}
+
+impl Ratio {
+    /// With a little more, so that pages that are nearly alike need no second piece of memory.
+    fn expected(self, json: usize) -> usize {
+        if self.json == 0 {
+            return json / 2;
+        }
+        let tuples = json as u128 * self.tuples as u128 / self.json as u128;
+        usize::try_from(tuples + tuples / 16).map_or(json, |tuples| tuples.min(MAX_ENCODED))
+    }
+
+    fn learn(&mut self, json: usize, tuples: usize) {
+        if tuples > 0 {
+            *self = Self { json, tuples };
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -198,6 +223,7 @@ impl Mapper {
             sink: Sink::new(reading),
             is_changed: false,
             awaits_none: false,
+            ratio: Ratio::default(),
         };
         for column in known.columns {
             if column.path.is_empty() && column.name == name::OVERFLOW {
@@ -317,9 +343,8 @@ impl Mapper {
             let mut changed = false;
             done = Encoded::empty();
             self.sink.out.clear();
-            self.sink
-                .out
-                .reserve(kept().map(|(_, row)| record(row.record).len()).sum());
+            let bytes: usize = kept().map(|(_, row)| record(row.record).len()).sum();
+            self.sink.out.reserve(self.ratio.expected(bytes));
             for (place, row) in kept() {
                 let start = self.sink.out.len();
                 let replaced = std::mem::take(&mut self.sink.replaced);
@@ -354,7 +379,15 @@ impl Mapper {
         if self.is_changed {
             self.layout.revision += 1;
         }
+        self.ratio.learn(
+            kept().map(|(_, row)| record(row.record).len()).sum(),
+            self.sink.out.len(),
+        );
         done.data = std::mem::take(&mut self.sink.out);
+        if done.data.capacity() - done.data.len() > done.data.len() / 8 {
+            // Rows wait for their batch; room that they do not need would wait with them.
+            done.data.shrink_to_fit();
+        }
         done.revision = self.layout.revision;
         done.columns = self.plan.len();
         done

@@ -1,6 +1,6 @@
 //! The rows in hand between two commits.
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
@@ -9,15 +9,18 @@ use crate::{
     config::source,
     load::write::{Segment, Way},
     record::{Counters, NewReject},
-    shape::{BinaryArray, Encoded, Layout},
+    shape::{BinaryArray, Encoded, KeySet, Layout},
 };
+
+/// Bytes of rows beside which the cost of a transaction does not count.
+const ENOUGH: usize = 1 << 20;
 
 /// What one transaction will commit.
 #[derive(Debug, Default)]
 pub struct Batch {
     pub segments: Vec<Segment>,
     /// Keys of the rows in `segments`; no key may stand twice in one batch.
-    pub keys: HashSet<u128>,
+    pub keys: KeySet,
     pub rejects: Vec<NewReject>,
     /// Keys of all records that were read, where a snapshot is made: arrays of the key's parts.
     pub seen: Vec<Vec<BinaryArray>>,
@@ -95,6 +98,13 @@ impl Batch {
     #[must_use]
     pub fn deadline(&self, bounds: &source::Batch) -> Option<Instant> {
         self.opened.map(|opened| opened + bounds.wait)
+    }
+
+    /// Whether the rows in hand are worth a commit of their own when none is under way: then
+    /// Postgres need not wait for a full batch, and less is lost when the run is cut.
+    #[must_use]
+    pub fn is_worth_a_commit(&self) -> bool {
+        self.bytes >= ENOUGH
     }
 
     /// Whether one of the bounds is met.

@@ -1,6 +1,6 @@
 //! The walk of one run: pages in, batches out, until the API says that it is over.
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::task::JoinHandle;
@@ -27,7 +27,7 @@ use crate::{
         write::{self, Standing, Way},
     },
     record::{Claim, Counters, Ending, NewReject},
-    shape::{CursorValue, Kind, Layout, MapSpec, Mapper, Reject, Scan, Stamp},
+    shape::{CursorValue, Kind, KeySet, Layout, MapSpec, Mapper, Reject, Scan, Stamp},
 };
 
 /// How often a walk that did not prove itself is repeated within one run.
@@ -166,7 +166,7 @@ struct Walker {
 }
 
 struct InFlight {
-    keys: HashSet<u128>,
+    keys: KeySet,
     revision: Option<u32>,
     task: JoinHandle<Result<Committed, Error>>,
 }
@@ -293,7 +293,12 @@ impl Walker {
             }
             self.absorb(&page).await?;
             self.count(walk);
-            if self.batch.is_full(&bounds) && page.next.is_some() {
+            let idle = || {
+                let flight = self.in_flight.as_ref();
+                flight.is_none_or(|flight| flight.task.is_finished())
+            };
+            let is_due = self.batch.is_full(&bounds) || (self.batch.is_worth_a_commit() && idle());
+            if is_due && page.next.is_some() {
                 self.hand_over(None).await?;
             }
         }
@@ -514,7 +519,7 @@ impl Walker {
         let keys = if self.probing {
             batch.keys.clone()
         } else {
-            HashSet::new()
+            KeySet::default()
         };
         let revision = batch.revision();
         let commit = Arc::clone(&self.store).commit(batch, conclusion);
