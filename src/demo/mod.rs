@@ -30,8 +30,8 @@ use crate::clock;
 
 pub use self::stats::{Peak, Stats};
 
-/// Rendered records kept in memory, in bytes; what does not fit is rendered for each page anew.
-const KEEP: usize = 128 << 20;
+/// Names of the collections, as they stand in paths.
+pub const COLLECTIONS: [&str; 3] = ["employees", "absences", "timesheets"];
 
 /// What the sample API is like.
 #[derive(Debug, Clone)]
@@ -50,6 +50,9 @@ pub struct Options {
     pub latency: Option<Duration>,
     /// Records per page at most; a larger `limit` is cut to it without a word, as many APIs do.
     pub page_cap: usize,
+    /// Rendered records kept in memory, in bytes; a collection that does not fit is rendered for
+    /// each page anew.
+    pub keep: usize,
     /// The same seed gives the same people and the same faults.
     pub seed: u64,
     /// What `api_key` must be.
@@ -66,6 +69,7 @@ impl Default for Options {
             rate_limit: None,
             latency: None,
             page_cap: 1_000,
+            keep: 128 << 20,
             seed: 1,
             key: "demo-key".to_owned(),
         }
@@ -189,7 +193,7 @@ struct Hr {
 impl Hr {
     fn new(options: Options) -> Self {
         let people = options.employees;
-        let mut budget = KEEP;
+        let mut budget = options.keep;
         let mut build = |kind: Kind, count: usize| {
             RwLock::new(Collection::new(
                 kind,

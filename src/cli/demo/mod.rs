@@ -47,9 +47,21 @@ pub(super) struct Arguments {
     /// Address of the status page.
     #[arg(long, default_value = "127.0.0.1:8686")]
     listen: std::net::SocketAddr,
-    /// Serve only the sample API, on this port of loopback.
+    /// Serve only the sample API, on this port of loopback; 0 takes a free one.
     #[arg(long, value_name = "PORT")]
     api_only: Option<u16>,
+    /// Nothing happens by itself: nobody joins, changes or leaves.
+    #[arg(long)]
+    still: bool,
+    /// Records of each collection that change before the first answer, the same ones each time.
+    #[arg(long, default_value_t = 0, value_name = "RECORDS")]
+    changed: usize,
+    /// Records that the API gives per page at most.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    page_cap: u32,
+    /// Megabytes of rendered records that the API keeps, so that pages cost it nothing.
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(0..=16_384))]
+    keep_mb: u32,
 }
 
 fn share(text: &str) -> Result<f64, String> {
@@ -63,6 +75,9 @@ pub(super) async fn execute(global: &Global, own: &Arguments) -> anyhow::Result<
     let stop = CancellationToken::new();
     let _end = stop.clone().drop_guard();
     let api = demo::Api::start(options(own), stop.clone()).await?;
+    for collection in demo::COLLECTIONS {
+        api.mutate(collection, demo::Mutation::Change(own.changed));
+    }
     if own.api_only.is_some() {
         output::say(&format!(
             "sample HR API at {}/v1/employees?api_key={KEY}\nCtrl-C stops it",
@@ -165,12 +180,14 @@ fn options(own: &Arguments) -> demo::Options {
     demo::Options {
         port: own.api_only.unwrap_or(0),
         employees: own.employees as usize,
-        churn: Some(Duration::from_secs(2)),
+        churn: (!own.still).then_some(Duration::from_secs(2)),
         fail_fraction: own.fail,
         rate_limit: own
             .rate_limit
             .map(|requests| (requests, Duration::from_secs(1))),
         latency: (own.latency_ms > 0).then(|| Duration::from_millis(own.latency_ms)),
+        page_cap: own.page_cap as usize,
+        keep: (own.keep_mb as usize) << 20,
         key: KEY.to_owned(),
         ..demo::Options::default()
     }
