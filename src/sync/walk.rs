@@ -27,7 +27,7 @@ use crate::{
         write::{self, Standing, Way},
     },
     record::{Claim, Counters, Ending, NewReject},
-    shape::{CursorValue, Kind, KeySet, Layout, MapSpec, Mapper, Reject, Scan, Stamp},
+    shape::{CursorValue, KeySet, Kind, Layout, MapSpec, Mapper, Reject, Scan, Stamp},
 };
 
 /// How often a walk that did not prove itself is repeated within one run.
