@@ -60,6 +60,7 @@ fn mapper() -> Mapper {
         null_values: Vec::new(),
         detect: Detect::default(),
         nul: Nul::default(),
+        ..MapSpec::default()
     };
     Mapper::new(spec, Layout::default())
 }

@@ -305,6 +305,7 @@ fn build(
         }
     }
     check_tables(&sources, &root, problems);
+    check_list_tables(&sources, &root, problems);
     let mut warnings = Problems::default();
     warn(&sources, &root, open_to_others, &mut warnings);
     let mut config = Config {
@@ -368,6 +369,31 @@ fn check_tables(sources: &[Source], root: &Node, problems: &mut Problems) {
                     problems,
                     format!(
                         "ends in the same table as {other}; give one of them another `table_name`"
+                    ),
+                );
+            }
+        }
+    }
+}
+
+/// The tables of a resource's lists begin with the name of its table and two underscores.
+fn check_list_tables(sources: &[Source], root: &Node, problems: &mut Problems) {
+    let all = || {
+        let sources = sources.iter();
+        sources.flat_map(|source| source.resources.iter().map(move |one| (source, one)))
+    };
+    for (source, parent) in all().filter(|(_, one)| one.max_table_nesting > Some(0)) {
+        let prefix = resource::table_key(&parent.table);
+        for (other, resource) in all().filter(|(_, one)| one.schema == parent.schema) {
+            if let Some((stem, _)) = resource.table.split_once("__")
+                && resource::table_key(stem) == prefix
+            {
+                let node = resource_node(root, &other.name, &resource.name);
+                node.nearest(&["table_name"]).wrong(
+                    problems,
+                    format!(
+                        "has the name of a table for lists of {}/{}; give one of them another `table_name`",
+                        source.name, parent.name
                     ),
                 );
             }

@@ -13,7 +13,7 @@ use super::{
     columns::{ColumnFile, ColumnHint, DetectFile, TextFile},
     decode::{Decode, OneOrMany, Period, Short, Size, Tried, section, words},
     deletes::DeletesShort,
-    endpoint::{DottedPath, Endpoint, EndpointFile},
+    endpoint::{DottedPath, Endpoint, EndpointFile, Step},
     problem::Problems,
     schedule::ScheduleFile,
     source::{Batch, Resource, WriteDisposition},
@@ -49,7 +49,7 @@ section! {
         max_pages: NonZeroU64 = "100000",
         /// A run that takes longer fails.
         max_run_time: Period = "6h",
-        /// 0: objects are kept as jsonb, as lists are. Left out: objects become columns. Tables for nested lists (1 and more) are not supported yet.
+        /// Left out: objects become columns (`address__city`), lists are kept as jsonb. 0: objects too are kept as jsonb. N: lists become tables `<table>__<field>`, N levels deep, with `_rosterd_id`, `_rosterd_parent_id`, `_rosterd_root_id` and `_rosterd_list_idx`.
         max_table_nesting: u32,
         /// What is known of columns beforehand, by the column's name (`address__city`) or the field's (`address.city`).
         columns: IndexMap<String, ColumnFile>,
@@ -225,10 +225,21 @@ impl ResourceFile {
             self.max_table_nesting = shared.max_table_nesting;
         }
         if self.max_table_nesting.is_some_and(|levels| levels > 0) {
-            node.nearest(&["max_table_nesting"]).wrong(
-                problems,
-                "`max_table_nesting` above 0 (tables for nested lists) is not supported yet: expected 0, or leave the key out",
-            );
+            if write_disposition == WriteDisposition::Replace && primary_key.is_empty() {
+                node.nearest(&["max_table_nesting"]).wrong(
+                    problems,
+                    "tables for lists need a `primary_key` under `replace`, to tell which row a list belongs to",
+                );
+            }
+            if primary_key
+                .iter()
+                .any(|path| path.0.iter().any(|step| matches!(step, Step::Index(_))))
+            {
+                node.nearest(&["primary_key"]).wrong(
+                    problems,
+                    "a key inside a list does not go with tables for lists (`max_table_nesting` above 0)",
+                );
+            }
         }
         let at = node.nearest(&["endpoint"]);
         let endpoint = self.endpoint.as_mut()?.0.as_mut()?.0.resolve(

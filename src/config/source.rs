@@ -167,7 +167,7 @@ pub struct Resource {
     pub deletes: Deletes,
     /// `None`: runs only on request.
     pub schedule: Option<Schedule>,
-    /// `None`: dlt's default, objects flattened without end and lists as `jsonb`. 0: objects too as `jsonb`.
+    /// `None`: objects flattened and lists as `jsonb`. 0: objects too as `jsonb`. N: N levels of lists as tables.
     pub max_table_nesting: Option<u32>,
     /// By the name of the column or of the field, as configured.
     pub columns: IndexMap<String, ColumnHint>,

@@ -14,6 +14,8 @@ pub mod replace;
 
 pub mod deletes;
 
+pub mod children;
+
 use crate::{
     fault::{Class, Fault},
     postgres,

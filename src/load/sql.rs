@@ -7,7 +7,7 @@ use std::fmt;
 
 use sqlx::AssertSqlSafe;
 
-use crate::shape::{Column, Kind, SYSTEM_COLUMNS};
+use crate::shape::{Column, Kind, ROOT_ID, ROW_ID, SYSTEM_COLUMNS};
 
 /// A quoted SQL identifier.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -362,6 +362,44 @@ pub(super) fn mark_unseen(table: &TableName, key: &[(Ident, Kind)]) -> String {
         "update {table} as t set _deleted_at = now(), _synced_at = now(), _run_id = $3 where {} and {}",
         is_live(true),
         is_unseen(key)
+    )
+}
+
+/// Ties the rows of lists to the row that they belong to.
+pub(super) fn reference_root(table: &TableName, root: &TableName) -> String {
+    format!(
+        "alter table {table} add foreign key (\"{ROOT_ID}\") references {root} (\"{ROW_ID}\") on delete cascade"
+    )
+}
+
+pub(super) fn index_root(table: &TableName) -> String {
+    format!("create index on {table} (\"{ROOT_ID}\")")
+}
+
+/// Deletes what the lists of the rows `$1` no longer hold as it was.
+pub(super) fn delete_lists(table: &TableName) -> String {
+    format!(
+        "delete from {table} as t where t.\"{ROOT_ID}\" = any ($1) and not exists \
+         (select 1 from {STAGE} as s where s.\"{ROW_ID}\" = t.\"{ROW_ID}\" and s._row_hash = t._row_hash)"
+    )
+}
+
+/// Adds what the lists hold anew, except of rows that the table refused.
+pub(super) fn insert_lists(root: &TableName, table: &TableName, columns: &[Column]) -> String {
+    let columns = all_columns(columns);
+    format!(
+        "insert into {table} ({columns}) select {columns} from {STAGE} as s \
+         where not exists (select 1 from {table} as t where t.\"{ROW_ID}\" = s.\"{ROW_ID}\") \
+           and exists (select 1 from {root} as r where r.\"{ROW_ID}\" = s.\"{ROOT_ID}\")"
+    )
+}
+
+/// Gives the rows `$1` the hashes `$2` and the run `$3`, where they have other hashes.
+pub(super) fn touch_roots(root: &TableName) -> String {
+    format!(
+        "update {root} as r set _row_hash = n.hash, _run_id = $3, _synced_at = now() \
+         from unnest($1::text[], $2::bytea[]) as n (id, hash) \
+         where r.\"{ROW_ID}\" = n.id and r._row_hash is distinct from n.hash"
     )
 }
 

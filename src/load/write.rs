@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     failpoint,
-    shape::{self, BYTEA_ARRAY_OID, Kind, Layout, Probe},
+    shape::{self, BYTEA_ARRAY_OID, ChildRows, Kind, Layout, Probe},
 };
 
 /// A table that rows are written to.
@@ -50,6 +50,10 @@ pub struct Segment {
     pub data: Vec<u8>,
     /// One range of `data` per row.
     pub tuples: Vec<Range<u32>>,
+    /// Rows of the lists' tables.
+    pub children: Vec<ChildRows>,
+    /// Ids and hashes of the rows, where lists have tables.
+    pub roots: Vec<(String, [u8; 16])>,
 }
 
 /// What a batch did to its table.
@@ -381,11 +385,21 @@ async fn copy(
     statement: &str,
     rows: &[Rows<'_>],
 ) -> Result<u64, Error> {
+    let tuples: Vec<&[u8]> = rows.iter().map(Rows::bytes).collect();
+    copy_tuples(connection, statement, &tuples).await
+}
+
+/// [`copy`], of tuples as they are.
+pub(super) async fn copy_tuples(
+    connection: &mut PgConnection,
+    statement: &str,
+    tuples: &[&[u8]],
+) -> Result<u64, Error> {
     let failed = || Error::database("copying rows");
     let mut sink = connection.copy_in_raw(statement).await.map_err(failed())?;
     sink.send(COPY_HEADER).await.map_err(failed())?;
-    for run in rows {
-        for piece in run.bytes().chunks(COPY_PIECE) {
+    for tuples in tuples {
+        for piece in tuples.chunks(COPY_PIECE) {
             sink.send(piece).await.map_err(failed())?;
         }
     }

@@ -51,6 +51,28 @@ pub async fn columns(
     Ok(columns)
 }
 
+/// The tables of the resource that have a column `marker` with a path: its lists' tables, with the
+/// lists' paths.
+///
+/// # Errors
+///
+/// [`Error::Database`].
+pub async fn list_tables(
+    conn: &mut PgConnection,
+    resource_id: ResourceId,
+    marker: &str,
+) -> Result<Vec<(String, Vec<String>)>, Error> {
+    let tables = sqlx::query_as(
+        "select table_name, source_path from rosterd.columns
+         where resource_id = $1 and column_name = $2 and source_path <> '{}' order by added_at, table_name",
+    )
+    .bind(resource_id)
+    .bind(marker)
+    .fetch_all(conn)
+    .await?;
+    Ok(tables)
+}
+
 /// Whether a table was ever made, or taken over, for the resource.
 ///
 /// # Errors

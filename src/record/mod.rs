@@ -53,7 +53,9 @@ use crate::{
 };
 
 pub use claim::{Claim, ClaimOne, claim_due, claim_one};
-pub use columns::{CatalogColumn, SchemaChange, columns, had_table, save_columns, schema_change};
+pub use columns::{
+    CatalogColumn, SchemaChange, columns, had_table, list_tables, save_columns, schema_change,
+};
 pub use cursor::{Cursor, cursor, cursor_version_by, move_cursor, reset_cursor, save_checkpoint};
 pub use event::{Level, NewEvent, event};
 pub use lease::{Beat, fence, heartbeat, request_cancel};

@@ -4,6 +4,7 @@
 //! rest of the page become a survey of all that the columns must hold, and is then encoded anew: so
 //! one page has one layout, and a page like the last one is read once.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
 
@@ -13,6 +14,7 @@ use indexmap::IndexMap;
 use super::hint::{Hints, RuleId};
 use super::json::{self, Token, Value};
 use super::name::{self, Names};
+use super::nest::{self, ChildRows, Nest};
 use super::scan::{self, Scan, Wanted};
 use super::time::Instant;
 use super::tree::{FieldId, Tree, Unreadable};
@@ -42,8 +44,13 @@ pub struct MapSpec {
     pub primary_key: Vec<DottedPath>,
     /// Field of the cursor value.
     pub cursor_path: Option<DottedPath>,
-    /// Levels of objects that become columns of their own; `None`: up to 64, `Some(0)`: none.
+    /// `None`: objects become columns and lists JSON; 0: objects too stay JSON; N: N levels of lists
+    /// become tables.
     pub max_table_nesting: Option<u32>,
+    /// Name of the table, which those of its lists begin with.
+    pub table: String,
+    /// Rows with lists are told apart by their number in the run, and not by their key.
+    pub numbered: bool,
     /// Seeds the row hashes: with another mapping every row counts as changed.
     pub mapping_version: u64,
     /// What the configuration says of columns, by name of column or field.
@@ -82,8 +89,12 @@ pub struct Encoded {
     /// Columns of the layout, that is, fields of a tuple less [`SYSTEM_COLUMNS`].
     pub columns: usize,
     pub rejects: Vec<Reject>,
-    /// NUL and lone surrogates that became U+FFFD.
+    /// NUL and lone surrogates that became U+FFFD or were left out.
     pub replaced: u64,
+    /// Rows of the lists' tables.
+    pub children: Vec<ChildRows>,
+    /// Ids of the rows, parallel to `rows`, and their hashes, where lists have tables.
+    pub roots: Vec<(String, [u8; 16])>,
 }
 
 impl fmt::Debug for Encoded {
@@ -104,6 +115,7 @@ impl fmt::Debug for Encoded {
 pub struct Mapper {
     spec: MapSpec,
     hints: Hints,
+    nest: Option<Nest>,
     conflict: Option<Conflict>,
     layout: Layout,
     /// Parallel to the layout's columns.
@@ -200,7 +212,12 @@ impl Mapper {
     /// with a path keeps it. One without waits, outside the layout, until a field comes whose name
     /// leads to it, so that columns made by hand are neither overwritten nor doubled.
     #[must_use]
-    pub fn new(spec: MapSpec, known: Layout) -> Self {
+    pub fn new(spec: MapSpec, mut known: Layout) -> Self {
+        let nest = Nest::new(&spec, std::mem::take(&mut known.children));
+        if nest.is_some() {
+            known.columns.retain(|column| column.name != nest::ROW_ID);
+            known.columns.insert(0, nest::root_id());
+        }
         let hints = Hints::new(&spec.columns, &spec.null_values);
         let whole = hints.pinned().map(|(name, _)| name.to_owned()).collect();
         let reading = Reading {
@@ -208,8 +225,9 @@ impl Mapper {
             nul: spec.nul,
         };
         let mut mapper = Self {
-            tree: Tree::new(spec.max_table_nesting, whole),
+            tree: Tree::new(spec.max_table_nesting.filter(|levels| *levels == 0), whole),
             hints,
+            nest,
             conflict: None,
             keys: vec![None; spec.primary_key.len()],
             spec,
@@ -266,6 +284,14 @@ impl Mapper {
             }
         }
         mapper.list_key();
+        for column in &mut mapper.layout.columns {
+            if nest::is_link(&column.path) {
+                column.path.clear();
+            }
+        }
+        if let Some(nest) = &mapper.nest {
+            mapper.layout.children = nest.families();
+        }
         mapper
     }
 
@@ -315,6 +341,62 @@ impl Mapper {
     /// `body` and `records` are those that were scanned. A row that cannot be stored is a reject
     /// in the result and has no tuple. Memory: the tuples of one page, at most 1 GiB.
     pub fn encode(
+        &mut self,
+        body: &[u8],
+        records: &[Range<u32>],
+        scan: &Scan,
+        keep: &[bool],
+        stamp: Stamp,
+    ) -> Encoded {
+        let Some(mut nest) = self.nest.take() else {
+            return self.encode_flat(body, records, scan, keep, stamp);
+        };
+        let mut keys: Vec<Option<u128>> = vec![None; records.len()];
+        for (row, _) in scan.rows.iter().zip(keep).filter(|(_, keep)| **keep) {
+            if let Some(key) = keys.get_mut(row.record as usize) {
+                *key = Some(row.key);
+            }
+        }
+        let serial = nest.serial();
+        let key = |place: usize| keys.get(place).copied().flatten();
+        let rooted = nest.unnest(&self.hints, body, records, stamp, key);
+        let before = self.layout.children.clone();
+        let mut encoded = self.encode_flat(&rooted.body, &rooted.records, scan, keep, stamp);
+        if !encoded.rejects.is_empty() {
+            // Records that are no rows have no rows of lists. The numbers must stay the same.
+            nest.reset(serial);
+            let accepted: HashSet<usize> = encoded
+                .rows
+                .iter()
+                .filter_map(|&row| Some(scan.rows.get(row as usize)?.record as usize))
+                .collect();
+            nest.unnest_only(&self.hints, body, records, stamp, key, &accepted);
+        }
+        for &row in &encoded.rows {
+            if let Some(row) = scan.rows.get(row as usize)
+                && let Some(id) = rooted.ids.get(row.record as usize)
+            {
+                encoded.roots.push((id.clone(), row.hash.to_be_bytes()));
+            }
+        }
+        let (children, rejects, replaced) = nest.encode(stamp);
+        encoded.children = children;
+        encoded.rejects.extend(rejects);
+        encoded.replaced += replaced;
+        let families = nest.families();
+        if families != before {
+            self.layout.children = families;
+            // One revision for the table and those of its lists.
+            if encoded.revision == self.layout.revision && !self.is_changed {
+                self.layout.revision += 1;
+            }
+            encoded.revision = self.layout.revision;
+        }
+        self.nest = Some(nest);
+        encoded
+    }
+
+    fn encode_flat(
         &mut self,
         body: &[u8],
         records: &[Range<u32>],
@@ -687,6 +769,7 @@ impl Mapper {
         self.names.take(&column.name);
         let rule = match (origin, column.path.is_empty()) {
             (Origin::Overflow, _) => None,
+            _ if nest::is_link(&column.path) => None,
             (_, true) => self.hints.of_name(&column.name),
             (_, false) => self.hints.of_path(&column.path),
         };
@@ -844,6 +927,8 @@ impl Encoded {
             columns: 0,
             rejects: Vec::new(),
             replaced: 0,
+            children: Vec::new(),
+            roots: Vec::new(),
         }
     }
 }

@@ -13,6 +13,7 @@ mod hint;
 mod json;
 mod keys;
 mod name;
+mod nest;
 mod number;
 mod scan;
 mod time;
@@ -26,6 +27,7 @@ pub use cursor::CursorValue;
 pub use encode::{Conflict, Encoded, MapSpec, Mapper, Stamp};
 pub use keys::{KeyHashing, KeySet};
 pub use name::identifier;
+pub use nest::{ChildRows, ELEMENT, ROOT_ID, ROW_ID};
 pub use scan::{BinaryArray, HashArray, Probe, Scan, ScanRow};
 
 /// rosterd's own columns as they stand at the end of each tuple, with their types.
@@ -220,6 +222,18 @@ pub struct Layout {
     pub key: Vec<usize>,
     /// Counts the changes of this layout within a run. Rows encoded under one revision share their columns.
     pub revision: u32,
+    /// Tables of the lists, where these have tables of their own.
+    pub children: Vec<Family>,
+}
+
+/// The table of the lists that stand at one place of the records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Family {
+    pub table: String,
+    /// Keys from the root's record to the list; [`ELEMENT`] for the way through a list around it.
+    pub path: Vec<String>,
+    /// Its columns' paths begin at the list's element.
+    pub layout: Layout,
 }
 
 /// A record that could not become a row.

@@ -32,6 +32,24 @@ pub fn identifier(text: &str) -> String {
     shorten(name, &[text.to_owned()])
 }
 
+/// The name of the table for the lists at `path` in the table `root`, unlike those in `taken`.
+pub(super) fn child_table(
+    root: &str,
+    parts: &[String],
+    path: &[String],
+    taken: &[String],
+) -> String {
+    let whole = format!("{root}{SEPARATOR}{}", plain(parts));
+    let name = shorten(whole.clone(), path);
+    if !taken.contains(&name) {
+        return name;
+    }
+    (0..)
+        .map(|salt| with_suffix(&whole, path, salt))
+        .find(|name| !taken.contains(name))
+        .unwrap_or(name)
+}
+
 /// The columns of one table that are named already.
 #[derive(Debug, Default)]
 pub(super) struct Names {

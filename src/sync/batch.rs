@@ -72,7 +72,8 @@ impl Batch {
 
     /// Takes the rows of one page that go one way.
     pub fn push(&mut self, encoded: Encoded, layout: &Arc<Layout>, keyed: bool, way: Way) {
-        self.bytes += encoded.data.len();
+        let of_lists: usize = encoded.children.iter().map(|rows| rows.data.len()).sum();
+        self.bytes += encoded.data.len() + of_lists;
         self.opened.get_or_insert_with(Instant::now);
         self.segments.push(Segment {
             layout: Arc::clone(layout),
@@ -80,6 +81,8 @@ impl Batch {
             way,
             data: encoded.data,
             tuples: encoded.tuples,
+            children: encoded.children,
+            roots: encoded.roots,
         });
     }
 

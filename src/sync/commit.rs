@@ -15,7 +15,7 @@ use sqlx::{Acquire, PgConnection, Postgres, Transaction};
 use tokio::{sync::Mutex, time::Instant};
 use tracing::warn;
 
-use super::{Context, Error, Gauge, batch::Batch, patience::Patience, plan::Checkpoint};
+use super::{Context, Error, Gauge, batch::Batch, children, patience::Patience, plan::Checkpoint};
 use crate::{
     config::source::{DeleteMode, WriteDisposition},
     failpoint,
@@ -28,7 +28,7 @@ use crate::{
         write::{self, Target, Written},
     },
     record::{self, CatalogColumn, Claim, Counters, Cursor, Ending, NewReject, Status},
-    shape::{Column, CursorValue, Kind, Layout, identifier},
+    shape::{Column, CursorValue, Family, Kind, Layout, identifier},
 };
 
 /// The cursor's partition of a resource that has only one.
@@ -43,8 +43,10 @@ pub(super) struct Store {
     /// Whether the table has a primary key that rows are merged by.
     pub(super) keyed: bool,
     /// The table of a `replace` walk.
-    walk: Option<TableName>,
+    pub(super) walk: Option<TableName>,
     tables: Mutex<Tables>,
+    /// The tables of nested lists.
+    pub(super) children: Mutex<children::Known>,
     /// Version of the cursor's row, as of our last commit.
     version: AtomicI64,
     /// Tells walks apart where rows that were not seen are deleted. A resumed walk keeps its number.
@@ -65,6 +67,7 @@ struct Tables {
 pub(super) struct Opened {
     pub(super) store: Arc<Store>,
     pub(super) columns: Vec<Column>,
+    pub(super) families: Vec<Family>,
     pub(super) has_rows: bool,
     pub(super) cursor: Option<Cursor>,
 }
@@ -149,6 +152,10 @@ async fn try_open(
         let key: Vec<String> = key_names(resource, &columns);
         found.require_unique(&name, &key)?;
     }
+    let (families, known) = match resource.max_table_nesting {
+        Some(1..) => children::find(&mut connection, claim, &name).await?,
+        _ => Default::default(),
+    };
     let walk = (resource.write_disposition == WriteDisposition::Replace)
         .then(|| replace::walk_table(&name));
     let marks = found.as_ref().is_some_and(table::Found::marks);
@@ -169,12 +176,14 @@ async fn try_open(
         keyed,
         walk,
         tables: Mutex::new(tables),
+        children: Mutex::new(known),
         version: AtomicI64::new(cursor.as_ref().map_or(0, |cursor| cursor.version)),
         generation: AtomicI64::new(cursor.as_ref().map_or(0, |cursor| cursor.generation)),
     };
     Ok(Opened {
         store: Arc::new(store),
         columns,
+        families,
         has_rows,
         cursor,
     })
@@ -279,6 +288,7 @@ impl Store {
     /// Forgets a `replace` walk, so that the next one begins with an empty table.
     pub(super) async fn restart_walk(&self) {
         self.tables.lock().await.walk = None;
+        self.children.lock().await.restart();
     }
 
     /// Drops the table of a `replace` walk that came to nothing. Its failure is only untidy.
@@ -288,6 +298,7 @@ impl Store {
             let mut connection = self.context.pool.acquire().await.map_err(connecting)?;
             let mut transaction = self.begin_ddl(&mut connection).await?;
             replace::drop_walk(&mut transaction, walk).await?;
+            self.abandon_children(&mut transaction).await?;
             self.commit_fenced(transaction).await
         };
         match dropped.await {
@@ -299,7 +310,7 @@ impl Store {
         }
     }
 
-    async fn begin_ddl<'c>(
+    pub(super) async fn begin_ddl<'c>(
         &self,
         connection: &'c mut PgConnection,
     ) -> Result<Transaction<'c, Postgres>, Error> {
@@ -308,7 +319,10 @@ impl Store {
         Ok(transaction)
     }
 
-    async fn commit_fenced(&self, mut transaction: Transaction<'_, Postgres>) -> Result<(), Error> {
+    pub(super) async fn commit_fenced(
+        &self,
+        mut transaction: Transaction<'_, Postgres>,
+    ) -> Result<(), Error> {
         record::fence(&mut transaction, &self.context.worker, &self.claim).await?;
         transaction.commit().await.map_err(connecting)?;
         Ok(())
@@ -367,6 +381,7 @@ impl Store {
         let mut schema_changes = 0;
         if let Some(layout) = batch.layout() {
             schema_changes = self.fit(&mut connection, layout).await?;
+            schema_changes += self.fit_children(&mut connection, layout).await?;
         }
         if conclusion.is_some_and(|conclusion| conclusion.sweep.is_some()) {
             schema_changes += self.adopt(&mut connection).await?;
@@ -385,7 +400,12 @@ impl Store {
             },
             None => self.target().await,
         };
-        let written = write::write(&mut transaction, into, &batch.segments).await?;
+        let mut written = write::write(&mut transaction, into, &batch.segments).await?;
+        let in_lists = self
+            .write_children(&mut transaction, &batch.segments)
+            .await?;
+        written.updated += in_lists;
+        written.unchanged = written.unchanged.saturating_sub(in_lists);
         deletes::remember(&mut transaction, self.sighting(), &batch.seen).await?;
         failpoint::reach("load.after_merge");
 
@@ -393,7 +413,11 @@ impl Store {
         counters.schema_changes += schema_changes;
         // Under replace only the swap touches the table that people read.
         let (in_table, mut deleted) = match (&self.walk, conclusion) {
-            (Some(walk), Some(_)) => self.swap(&mut transaction, walk).await?,
+            (Some(walk), Some(_)) => {
+                let swapped = self.swap(&mut transaction, walk).await?;
+                self.swap_children(&mut transaction).await?;
+                swapped
+            }
             (Some(_), None) => (Written::default(), 0),
             (None, _) => (written.clone(), 0),
         };
@@ -575,6 +599,11 @@ impl Store {
         Ok(signed(changes.len() as u64))
     }
 
+    /// The layout of what a `replace` walk has brought so far.
+    pub(super) async fn walked(&self) -> Option<Layout> {
+        self.tables.lock().await.walk.clone()
+    }
+
     fn needed(&self, tables: &Tables, layout: &Layout) -> Vec<Change> {
         match &tables.target {
             None => {
@@ -610,8 +639,11 @@ impl Store {
             .await?;
         }
         for change in changes {
-            record::schema_change(&mut *transaction, &self.claim, &self.schema_change(change))
-                .await?;
+            let change = record::SchemaChange {
+                table_name: self.table.to_string(),
+                ..schema_change(change)
+            };
+            record::schema_change(&mut *transaction, &self.claim, &change).await?;
         }
         let columns: Vec<CatalogColumn> = columns
             .iter()
@@ -619,17 +651,6 @@ impl Store {
             .collect();
         record::save_columns(transaction, &self.claim, &columns).await?;
         Ok(())
-    }
-
-    fn schema_change(&self, change: &Change) -> record::SchemaChange {
-        record::SchemaChange {
-            change: change.change,
-            table_name: self.table.to_string(),
-            column_name: change.column.clone(),
-            old_type: change.old_type.clone(),
-            new_type: change.new_type.clone(),
-            ddl: change.ddl.clone(),
-        }
     }
 
     fn catalogue_entry(&self, column: &Column) -> CatalogColumn {
@@ -665,6 +686,18 @@ impl Store {
             self.change(transaction, &changes, &layout.columns).await?;
         }
         Ok(replace::swap(transaction, &self.table, walk, &layout.columns).await?)
+    }
+}
+
+/// A change as the history keeps it, but for the table's name.
+pub(super) fn schema_change(change: &Change) -> record::SchemaChange {
+    record::SchemaChange {
+        change: change.change,
+        table_name: String::new(),
+        column_name: change.column.clone(),
+        old_type: change.old_type.clone(),
+        new_type: change.new_type.clone(),
+        ddl: change.ddl.clone(),
     }
 }
 

@@ -27,6 +27,8 @@ pub mod plan;
 
 pub mod preview;
 
+mod children;
+
 mod pulse;
 
 mod walk;

@@ -27,7 +27,7 @@ use crate::{
         write::{self, Standing, Way},
     },
     record::{Claim, Counters, Ending, NewReject},
-    shape::{CursorValue, KeySet, Kind, Layout, MapSpec, Mapper, Reject, Scan, Stamp},
+    shape::{CursorValue, KeySet, Kind, Layout, MapSpec, Mapper, Reject, Scan, Stamp, identifier},
 };
 
 /// How often a walk that did not prove itself is repeated within one run.
@@ -181,8 +181,8 @@ impl Walker {
         let resource = &context.resource;
         let known = Layout {
             columns: opened.columns,
-            key: Vec::new(),
-            revision: 0,
+            children: opened.families,
+            ..Layout::default()
         };
         let mapper = Mapper::new(map_spec(resource), known);
         let layout = Arc::new(mapper.layout().clone());
@@ -720,6 +720,8 @@ pub(super) fn map_spec(resource: &Resource) -> MapSpec {
             .as_ref()
             .map(|i| i.cursor_path.clone()),
         max_table_nesting: resource.max_table_nesting,
+        table: identifier(&resource.table),
+        numbered: resource.write_disposition == WriteDisposition::Append,
         mapping_version: mapping_version(resource),
         columns: resource.columns.clone(),
         null_values: resource.null_values.clone(),

@@ -366,9 +366,17 @@ fn every_problem_is_told_with_its_place_and_all_of_them_at_once() {
             vec![("9:59", "sources.hr.resources[0].write_disposition.strategy", "`scd2` is not supported yet")],
         ),
         (
-            "tables for nested lists are not built yet, told by the source's own key, too",
-            "sources:\n  hr:\n    client: {base_url: https://x.example, paginator: single_page}\n    max_table_nesting: 2\n    resources: [a]\n".into(),
-            vec![("5:17", "sources.hr.resources[0]", "not supported yet")],
+            "tables for lists that nothing ties to a row, or that another resource has",
+            "sources:\n  hr:\n    client: {base_url: https://x.example, paginator: single_page}\n    max_table_nesting: 2\n    resources: [{name: a, write_disposition: replace}, {name: b, primary_key: 'ids[0]'}]\n".into(),
+            vec![
+                ("", "sources.hr.resources[0]", "need a `primary_key`"),
+                ("", "sources.hr.resources[1].primary_key", "inside a list"),
+            ],
+        ),
+        (
+            "a resource with the name of another's lists",
+            source("paginator: single_page", "- {name: a, max_table_nesting: 1}\n- a__list"),
+            vec![("", "sources.hr.resources[1]", "a table for lists of hr/a")],
         ),
         (
             "column hints that cannot be read",

@@ -24,6 +24,8 @@ mod demo;
 
 mod fetch;
 
+mod nesting;
+
 mod postgres;
 
 mod record;

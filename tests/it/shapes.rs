@@ -1,6 +1,9 @@
 //! From odd documents to columns, through the real sync and a real Postgres.
 
-use serde_json::json;
+use std::collections::{BTreeMap, HashSet};
+
+use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
+use serde_json::{Map, Value, json};
 
 use crate::support::documents::Documents;
 
@@ -408,4 +411,382 @@ async fn a_hint_that_comes_later_widens_the_column_or_says_that_it_cannot() {
         .await,
         json!([{"error_code": "column_type", "error_message": "column day of table \"hr\".\"docs\" has type text, and the configuration says date"}])
     );
+}
+
+/// What is odd, the body, a query, what it must give, and the reasons of rejects.
+type Odd = (
+    &'static str,
+    String,
+    &'static str,
+    Value,
+    &'static [&'static str],
+);
+
+/// The rows of `reliability.md` D and `dlt-features.md` 11 that one page can show.
+fn odd_documents() -> Vec<Odd> {
+    let long = "ä".repeat(40);
+    let deep = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+    let digits = "1234567890".repeat(4);
+    vec![
+        (
+            "D1 a key twice in a page: the last counts",
+            r#"[{"id": 1, "v": "a"}, {"id": 2, "v": "b"}, {"id": 1, "v": "c"}]"#.into(),
+            "select id, v from hr.docs order by id",
+            json!([{"id": 1, "v": "c"}, {"id": 2, "v": "b"}]),
+            &[],
+        ),
+        (
+            "D2 null, missing and empty keys",
+            r#"[{"id": null}, {"v": 1}, {"id": ""}, {"id": 7}]"#.into(),
+            "select id from hr.docs",
+            json!([{"id": 7}]),
+            &["null_key"],
+        ),
+        (
+            "D3 one key in three spellings",
+            r#"[{"id": 1, "v": "a"}, {"id": "1", "v": "b"}, {"id": 1.0, "v": "c"}]"#.into(),
+            "select count(*) as n, max(v) as v from hr.docs",
+            json!([{"n": 1, "v": "c"}]),
+            &[],
+        ),
+        (
+            "D4 keys are bytes",
+            "[{\"id\": \"a\"}, {\"id\": \"A\"}, {\"id\": \"\u{e9}\"}, {\"id\": \"e\u{301}\"}, {\"id\": \"a \"}]".into(),
+            "select count(*) as n from hr.docs",
+            json!([{"n": 5}]),
+            &[],
+        ),
+        (
+            "D5 a type that changes from record to record",
+            r#"[{"id": 1, "v": "s"}, {"id": 2, "v": 1}, {"id": 3, "v": {"a": 2}}, {"id": 4, "v": [3]}, {"id": 5, "v": null}]"#.into(),
+            "select id, v, v__a from hr.docs order by id",
+            json!([{"id": 1, "v": "s", "v__a": null}, {"id": 2, "v": 1, "v__a": null}, {"id": 3, "v": null, "v__a": 2}, {"id": 4, "v": [3], "v__a": null}, {"id": 5, "v": null, "v__a": null}]),
+            &[],
+        ),
+        (
+            "D6 numbers beyond float and bigint",
+            format!(r#"[{{"id": 1, "a": 9007199254740993, "b": 9223372036854775808, "c": 0.{digits}, "d": 1.10}}, {{"id": 2, "d": 1e1001}}, {{"id": 3, "d": 1e131071}}]"#),
+            "select a::text, b::text, c::text = '0.1234567890123456789012345678901234567890' as c, d::text from hr.docs",
+            json!([{"a": "9007199254740993", "b": "9223372036854775808", "c": true, "d": "1.10"}]),
+            &["number_out_of_range"],
+        ),
+        (
+            "D7, D11, D12 words that the server would take for numbers, times and booleans stay text",
+            r#"[{"id": 1, "a": "NaN", "b": "Infinity", "c": "now", "d": "infinity", "e": "yes", "f": "24:00", "g": "2024-02-30", "h": "0000-00-00"}]"#.into(),
+            "select a, b, c, d, e, f, g, h, pg_typeof(g)::text as t from hr.docs",
+            json!([{"a": "NaN", "b": "Infinity", "c": "now", "d": "infinity", "e": "yes", "f": "24:00", "g": "2024-02-30", "h": "0000-00-00", "t": "text"}]),
+            &[],
+        ),
+        (
+            "D8, D9 NUL and lone surrogates",
+            r#"[{"id": 1, "a": "\u0000", "b": ["\ud800"], "c\u0000": 1}]"#.into(),
+            "select a, b from hr.docs",
+            json!([{"a": "\u{fffd}", "b": ["\u{fffd}"]}]),
+            &[],
+        ),
+        (
+            "D14 two fields of one name",
+            r#"[{"id": 1, "na!e": 1, "na%e": 2}]"#.into(),
+            "select count(*) as n, min(left(column_name, 4)) as name from information_schema.columns where table_name = 'docs' and column_name like 'na%'",
+            json!([{"n": 2, "name": "na_e"}]),
+            &[],
+        ),
+        (
+            "D15 names of more than 63 bytes, alike in the first 63",
+            format!(r#"[{{"id": 1, "{long}1": 1, "{long}2": 2}}]"#),
+            "select count(*) as n, max(octet_length(column_name)) <= 63 as fits from information_schema.columns where table_name = 'docs' and column_name like 'ä%'",
+            json!([{"n": 2, "fits": true}]),
+            &[],
+        ),
+        (
+            "D16 more fields than a table has columns",
+            format!(
+                "[{{\"id\": 1{}}}]",
+                (0..2_000).map(|n| format!(",\"f{n}\":true")).collect::<String>()
+            ),
+            "select (select count(*) from jsonb_object_keys(_overflow)) + (select count(*) from information_schema.columns where table_name = 'docs' and column_name like 'f%') as n from hr.docs",
+            json!([{"n": 2_000}]),
+            &[],
+        ),
+        (
+            "D17, D18 names that differ by case, belong to Postgres, are empty, or are SQL",
+            r#"[{"id": 1, "Id": 2, "ID": 3, "xmin": 4, "ctid": 5, "": 6, "a\"; drop table x;--": 7, "_run_id": 8, "_deleted_at": 9}]"#.into(),
+            "select count(*) as n from rosterd.columns where table_name = 'docs' and octet_length(column_name) <= 63",
+            json!([{"n": 9}]),
+            &[],
+        ),
+        (
+            "D19 nesting that Postgres can hold, and that it cannot",
+            format!(r#"[{{"id": 1, "v": {}}}, {{"id": 2, "v": {}}}]"#, deep(129), deep(100_000)),
+            "select id, length(v::text) as n from hr.docs",
+            json!([{"id": 1, "n": 258}]),
+            &["too_deep"],
+        ),
+        (
+            "D20 a name twice in one record: the last counts",
+            r#"[{"id": 1, "v": 1, "v": 2}]"#.into(),
+            "select v from hr.docs",
+            json!([{"v": 2}]),
+            &[],
+        ),
+        (
+            "D21 a key too long for an index, and a long text",
+            format!(r#"[{{"id": "{}"}}, {{"id": "b", "v": "{}"}}]"#, "k".repeat(3_000), "x".repeat(2_000_000)),
+            "select id, length(v) as n from hr.docs",
+            json!([{"id": "b", "n": 2_000_000}]),
+            &["key_too_long"],
+        ),
+        (
+            "D22 a page of many rows",
+            format!("[{}]", (0..70_000).map(|n| format!("{{\"id\":{n}}}")).collect::<Vec<_>>().join(",")),
+            "select count(*) as n from hr.docs",
+            json!([{"n": 70_000}]),
+            &[],
+        ),
+        (
+            "D24 letters of all kinds",
+            "[{\"id\": 1, \"v\": \"\u{1f468}\u{200d}\u{1f469} \u{202e}abc\u{200b}\", \"名前\": \"x\", \"Größe\": 1}]".into(),
+            "select v, 名前, größe from hr.docs",
+            json!([{"v": "\u{1f468}\u{200d}\u{1f469} \u{202e}abc\u{200b}", "名前": "x", "größe": 1}]),
+            &[],
+        ),
+        (
+            "names of dlt",
+            r#"[{"id": 1, "firstName": 1, "HTTPCode": 1, "1st": 1, "a+b*c@d-e|f": 1, "end_": 1, "address": {"zipCode": "0"}}]"#.into(),
+            "select array_agg(column_name::text order by ordinal_position) as names from information_schema.columns where table_name = 'docs' and column_name not like '\\_r%' and column_name <> '_synced_at'",
+            json!([{"names": ["id", "first_name", "http_code", "_1st", "axbxcad_elf", "endx", "address__zip_code"]}]),
+            &[],
+        ),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_odd_document_ends_as_it_should() {
+    for (what, body, query, expected, reasons) in odd_documents() {
+        let docs = Documents::new(MERGE).await;
+        let (status, log) = docs.sync(body).await;
+        let wanted = if reasons.is_empty() {
+            "succeeded"
+        } else {
+            "partial"
+        };
+        assert_eq!(status, wanted, "{what}: {log}");
+        assert_eq!(docs.json(query).await, expected, "{what}");
+        let rejects = docs
+            .json("select distinct reason from rosterd.rejects order by 1")
+            .await;
+        let found: Vec<&str> = rejects
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|row| row["reason"].as_str())
+            .collect();
+        assert_eq!(found, reasons, "{what}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_is_no_utf8_costs_only_the_record_at_fault() {
+    let docs = Documents::new(MERGE).await;
+    let mut body = br#"[{"id": 1, "v": ""#.to_vec();
+    body.push(0xff);
+    body.extend_from_slice(br#""}, {"id": 2, "v": "fine"}]"#);
+    let (status, _) = docs.sync(body).await;
+    assert_ne!(status, "succeeded");
+    let rows = docs
+        .json("select count(*) as n from pg_class where relname = 'docs'")
+        .await;
+    if rows == json!([{"n": 1}]) {
+        assert_eq!(
+            docs.json("select id from hr.docs").await,
+            json!([{"id": 2}])
+        );
+    }
+}
+
+const NAMES: [&str; 14] = [
+    "name",
+    "na!e",
+    "na%e",
+    "Id",
+    "iD",
+    "xmin",
+    "_run_id",
+    "_rosterd_id",
+    "a.b",
+    "",
+    "名前",
+    "a__b",
+    "a",
+    "a_name_that_is_much_longer_than_postgres_lets_any_name_be_so_it_is_cut",
+];
+const TEXTS: [&str; 12] = [
+    "",
+    "now",
+    "NaN",
+    "12",
+    "1.50",
+    "-0",
+    "true",
+    "2024-02-30",
+    "x\"y\\z",
+    "\u{1f600}\u{200d}",
+    "null",
+    " ",
+];
+const NUMBERS: [&str; 10] = [
+    "0",
+    "-1",
+    "9007199254740993",
+    "9223372036854775808",
+    "1.50",
+    "0.1",
+    "-12345678901234567890.123456789",
+    "3",
+    "100",
+    "0.000",
+];
+
+fn document() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::Bool),
+        prop::sample::select(NUMBERS.to_vec()).prop_map(|text| serde_json::from_str(text).unwrap()),
+        prop::sample::select(TEXTS.to_vec()).prop_map(|text| Value::String(text.to_owned())),
+    ];
+    let value = leaf.prop_recursive(5, 24, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::Array),
+            members(inner),
+        ]
+    });
+    members(value)
+}
+
+fn members(value: impl Strategy<Value = Value>) -> impl Strategy<Value = Value> {
+    prop::collection::vec((prop::sample::select(NAMES.to_vec()), value), 0..5).prop_map(|members| {
+        Value::Object(
+            members
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect(),
+        )
+    })
+}
+
+/// Whether a column's value is what the document says, whatever type the column came to have.
+fn is_same(said: &Value, found: &Value) -> bool {
+    match (said, found) {
+        (Value::Number(said), Value::Number(found)) => {
+            same_number(&said.to_string(), &found.to_string())
+        }
+        (Value::Number(said), Value::String(found)) => same_number(&said.to_string(), found),
+        (Value::String(said), Value::Number(found)) => *said == found.to_string(),
+        (Value::Bool(said), Value::String(found)) => said.to_string() == *found,
+        (Value::Array(said), Value::Array(found)) => {
+            said.len() == found.len() && said.iter().zip(found).all(|(a, b)| is_same(a, b))
+        }
+        (Value::Object(said), Value::Object(found)) => {
+            said.len() == found.len()
+                && said
+                    .iter()
+                    .all(|(name, a)| found.get(name).is_some_and(|b| is_same(a, b)))
+        }
+        (said, found) => said == found,
+    }
+}
+
+fn same_number(a: &str, b: &str) -> bool {
+    let plain = |text: &str| match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => text.to_owned(),
+    };
+    plain(a) == plain(b)
+}
+
+/// Holds a row against its document; notes the columns that it accounts for.
+fn compare(
+    said: &Value,
+    path: &mut Vec<String>,
+    columns: &BTreeMap<Vec<String>, String>,
+    row: &Value,
+    told: &mut HashSet<String>,
+) {
+    let column = columns.get(path);
+    let found = column.map_or(&Value::Null, |column| &row[column]);
+    match said {
+        Value::Null => assert_eq!(*found, Value::Null, "{path:?}"),
+        Value::Object(members) if found.is_null() || !found.is_object() => {
+            for (name, member) in members {
+                path.push(name.clone());
+                compare(member, path, columns, row, told);
+                path.pop();
+            }
+        }
+        said => {
+            assert!(is_same(said, found), "{path:?}: {said} became {found}");
+            told.extend(column.cloned());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_equal_random_documents_after_two_runs_with_changes_between() {
+    let mut runner = TestRunner::deterministic();
+    for case in 0..6 {
+        let docs = Documents::new("primary_key: key\nwrite_disposition: merge\n").await;
+        let mut truth: BTreeMap<u64, Value> = BTreeMap::new();
+        for run in 0..2_u64 {
+            // The second run leaves a third as it was, changes a third, and brings new ones.
+            let page: Vec<Value> = (run * 20..run * 20 + 30)
+                .map(|key| {
+                    if let Some(known) = truth.get(&key)
+                        && key % 3 == 0
+                    {
+                        return known.clone();
+                    }
+                    let mut document: Map<String, Value> = Map::new();
+                    document.insert("key".to_owned(), key.into());
+                    let tree = document_of(&mut runner);
+                    document.extend(tree.as_object().unwrap().clone());
+                    let document = Value::Object(document);
+                    truth.insert(key, document.clone());
+                    document
+                })
+                .collect();
+            docs.load(serde_json::to_vec(&page).unwrap()).await;
+        }
+        let columns: BTreeMap<Vec<String>, String> = docs
+            .json("select source_path as path, column_name as name from rosterd.columns where table_name = 'docs'")
+            .await
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|column| {
+                let path = column["path"].as_array().unwrap().iter();
+                (
+                    path.map(|part| part.as_str().unwrap().to_owned()).collect(),
+                    column["name"].as_str().unwrap().to_owned(),
+                )
+            })
+            .collect();
+        let rows = docs.json("select * from hr.docs order by key").await;
+        let rows = rows.as_array().unwrap();
+        assert_eq!(rows.len(), truth.len(), "case {case}");
+        for (said, row) in truth.values().zip(rows) {
+            let mut told = HashSet::new();
+            compare(said, &mut Vec::new(), &columns, row, &mut told);
+            for (column, value) in row.as_object().unwrap() {
+                let own = matches!(column.as_str(), "_run_id" | "_synced_at" | "_row_hash");
+                assert!(
+                    own || value.is_null() || told.contains(column),
+                    "case {case}: {column} holds {value}, which {said} does not say"
+                );
+            }
+        }
+    }
+}
+
+fn document_of(runner: &mut TestRunner) -> Value {
+    document().new_tree(runner).unwrap().current()
 }

@@ -1,0 +1,131 @@
+//! The tables of nested lists: written with their parents, in the parents' transaction.
+//!
+//! Rows of a list are told apart by an id made of the root row's key and the place in the record,
+//! so an element that did not change is not written again. A foreign key with `on delete cascade`
+//! ties them to the root row: whoever deletes that, and however, takes them along.
+
+use sqlx::PgConnection;
+
+use super::{
+    Error,
+    sql::{self, TableName},
+    table::{self, Change},
+    write::{self, Segment},
+};
+use crate::shape::{Family, Layout};
+
+/// Name of a child table.
+#[must_use]
+pub fn table_name(root: &TableName, family: &Family) -> TableName {
+    TableName::new(root.schema.name(), &family.table)
+}
+
+/// What makes a child table of `root`.
+#[must_use]
+pub fn creation(root: &TableName, table: &TableName, layout: &Layout) -> Vec<Change> {
+    let ddl = |change, ddl| Change {
+        change,
+        column: None,
+        old_type: None,
+        new_type: None,
+        ddl,
+    };
+    vec![
+        table::creation(table, layout, true),
+        ddl("add_foreign_key", sql::reference_root(table, root)),
+        ddl("create_index", sql::index_root(table)),
+    ]
+}
+
+/// Makes the table of a `replace` walk anew for the lists that the walk will find.
+///
+/// # Errors
+///
+/// Whatever Postgres says.
+pub async fn begin_walk(
+    connection: &mut PgConnection,
+    walk: &TableName,
+    layout: &Layout,
+) -> Result<(), Error> {
+    super::replace::begin(connection, walk, layout, true).await
+}
+
+/// Makes the lists of the rows in `segments` what these say, in one child table. `root` and
+/// `table` are those of the walk where there is one.
+///
+/// # Errors
+///
+/// Whatever Postgres says.
+pub async fn write(
+    connection: &mut PgConnection,
+    root: &TableName,
+    table: &TableName,
+    family: usize,
+    layout: &Layout,
+    segments: &[Segment],
+) -> Result<(), Error> {
+    let failed = || Error::database("writing the rows of lists");
+    let run = |statement: String| sql::safe(statement);
+    let roots: Vec<&str> = segments
+        .iter()
+        .flat_map(|segment| segment.roots.iter().map(|(id, _)| id.as_str()))
+        .collect();
+    if roots.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<&[u8]> = segments
+        .iter()
+        .flat_map(|segment| &segment.children)
+        .filter(|rows| rows.family == family)
+        .map(|rows| rows.data.as_slice())
+        .collect();
+    sqlx::raw_sql(run(sql::create_stage(&layout.columns)))
+        .execute(&mut *connection)
+        .await
+        .map_err(failed())?;
+    write::copy_tuples(connection, &sql::copy_into_stage(&layout.columns), &rows).await?;
+    sqlx::query(run(sql::delete_lists(table)))
+        .persistent(false)
+        .bind(&roots)
+        .execute(&mut *connection)
+        .await
+        .map_err(failed())?;
+    sqlx::query(run(sql::insert_lists(root, table, &layout.columns)))
+        .persistent(false)
+        .execute(&mut *connection)
+        .await
+        .map_err(failed())?;
+    sqlx::raw_sql(sql::drop_stage())
+        .execute(connection)
+        .await
+        .map_err(failed())?;
+    Ok(())
+}
+
+/// Gives rows whose columns are unchanged, but not their lists, the hash and the marks of this run.
+/// Returns how many.
+///
+/// # Errors
+///
+/// Whatever Postgres says.
+pub async fn touch_roots(
+    connection: &mut PgConnection,
+    root: &TableName,
+    run_id: i64,
+    segments: &[Segment],
+) -> Result<u64, Error> {
+    let (mut ids, mut hashes): (Vec<&str>, Vec<&[u8]>) = (Vec::new(), Vec::new());
+    for (id, hash) in segments.iter().flat_map(|segment| &segment.roots) {
+        ids.push(id);
+        hashes.push(hash);
+    }
+    Ok(sqlx::query(sql::safe(sql::touch_roots(root)))
+        .persistent(false)
+        .bind(&ids)
+        .bind(&hashes)
+        .bind(run_id)
+        .execute(connection)
+        .await
+        .map_err(Error::database("marking rows with changed lists"))?
+        .rows_affected())
+}

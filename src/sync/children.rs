@@ -1,0 +1,224 @@
+//! The tables of nested lists beside the table of their resource: found, fitted, written, swapped.
+
+use std::collections::HashMap;
+
+use sqlx::PgConnection;
+
+use super::{Error, commit::Store};
+use crate::{
+    load::{
+        children, replace,
+        sql::TableName,
+        table::{self, Change},
+        write::Segment,
+    },
+    record::{self, CatalogColumn, Claim},
+    shape::{Column, ELEMENT, Family, Layout, ROW_ID},
+};
+
+/// What the child tables have now, by name.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    target: HashMap<String, Vec<Column>>,
+    /// Tables of a `replace` walk.
+    walk: HashMap<String, Vec<Column>>,
+}
+
+impl Known {
+    /// Forgets a `replace` walk.
+    pub(super) fn restart(&mut self) {
+        self.walk.clear();
+    }
+}
+
+/// Finds the child tables that earlier runs made.
+pub(super) async fn find(
+    connection: &mut PgConnection,
+    claim: &Claim,
+    root: &TableName,
+) -> Result<(Vec<Family>, Known), Error> {
+    let mut families = Vec::new();
+    let mut known = Known::default();
+    for (table, path) in record::list_tables(connection, claim.resource_id, ROW_ID).await? {
+        let name = TableName::new(root.schema.name(), &table);
+        let Some(found) = table::inspect(connection, &name).await? else {
+            continue;
+        };
+        let catalogue = record::columns(connection, name.schema.name(), &table).await?;
+        let paths: Vec<(String, Vec<String>)> = catalogue
+            .into_iter()
+            .map(|column| {
+                let path = column.source_path.get(path.len() + 1..).unwrap_or_default();
+                (column.column_name, path.to_vec())
+            })
+            .collect();
+        let columns = found.known(&name, &paths)?;
+        known.target.insert(table.clone(), columns.clone());
+        families.push(Family {
+            table,
+            path,
+            layout: Layout {
+                columns,
+                ..Layout::default()
+            },
+        });
+    }
+    Ok((families, known))
+}
+
+impl Store {
+    /// Makes the child tables fit the layout, those of the walk under `replace`. Returns the number
+    /// of changes.
+    pub(super) async fn fit_children(
+        &self,
+        connection: &mut PgConnection,
+        layout: &Layout,
+    ) -> Result<i64, Error> {
+        let mut known = self.children.lock().await;
+        let mut count = 0;
+        for family in &layout.children {
+            let name = children::table_name(&self.table, family);
+            if self.walk.is_some() {
+                let walk = replace::walk_table(&name);
+                let mut transaction = self.begin_ddl(connection).await?;
+                match known.walk.get(&family.table) {
+                    None => {
+                        children::begin_walk(&mut transaction, &walk, &family.layout).await?;
+                    }
+                    Some(had) => {
+                        let changes = table::changes(&walk, had, &family.layout);
+                        table::apply(&mut transaction, &changes).await?;
+                    }
+                }
+                self.commit_fenced(transaction).await?;
+                let columns = family.layout.columns.clone();
+                known.walk.insert(family.table.clone(), columns);
+                continue;
+            }
+            let changes = self.child_changes(&known, &name, family);
+            if changes.is_empty() {
+                continue;
+            }
+            let mut transaction = self.begin_ddl(connection).await?;
+            self.change_child(&mut transaction, &name, family, &changes)
+                .await?;
+            self.commit_fenced(transaction).await?;
+            known
+                .target
+                .insert(family.table.clone(), family.layout.columns.clone());
+            count += i64::try_from(changes.len()).unwrap_or(i64::MAX);
+        }
+        Ok(count)
+    }
+
+    /// Replaces the lists of the rows in `segments`. Returns how many rows changed in their lists only.
+    pub(super) async fn write_children(
+        &self,
+        transaction: &mut PgConnection,
+        segments: &[Segment],
+    ) -> Result<u64, Error> {
+        let Some(layout) = segments.last().map(|segment| &segment.layout) else {
+            return Ok(0);
+        };
+        if layout.children.is_empty() {
+            return Ok(0);
+        }
+        let root = self.walk.as_ref().unwrap_or(&self.table);
+        for (place, family) in layout.children.iter().enumerate() {
+            let mut name = children::table_name(&self.table, family);
+            if self.walk.is_some() {
+                name = replace::walk_table(&name);
+            }
+            children::write(transaction, root, &name, place, &family.layout, segments).await?;
+        }
+        Ok(children::touch_roots(transaction, root, self.claim.run_id, segments).await?)
+    }
+
+    /// The end of a `replace` walk, after that of the root table.
+    pub(super) async fn swap_children(&self, transaction: &mut PgConnection) -> Result<(), Error> {
+        let Some(layout) = self.walked().await else {
+            return Ok(());
+        };
+        let known = self.children.lock().await;
+        for family in &layout.children {
+            let name = children::table_name(&self.table, family);
+            let changes = self.child_changes(&known, &name, family);
+            if !changes.is_empty() {
+                self.change_child(transaction, &name, family, &changes)
+                    .await?;
+            }
+            let walk = replace::walk_table(&name);
+            replace::swap(transaction, &name, &walk, &family.layout.columns).await?;
+        }
+        Ok(())
+    }
+
+    /// Drops the tables of a `replace` walk that came to nothing.
+    pub(super) async fn abandon_children(
+        &self,
+        connection: &mut PgConnection,
+    ) -> Result<(), Error> {
+        let known = self.children.lock().await;
+        for table in known.walk.keys() {
+            let name = TableName::new(self.table.schema.name(), table);
+            replace::drop_walk(connection, &replace::walk_table(&name)).await?;
+        }
+        Ok(())
+    }
+
+    fn child_changes(&self, known: &Known, name: &TableName, family: &Family) -> Vec<Change> {
+        match known.target.get(&family.table) {
+            None => children::creation(&self.table, name, &family.layout),
+            Some(columns) => table::changes(name, columns, &family.layout),
+        }
+    }
+
+    async fn change_child(
+        &self,
+        transaction: &mut PgConnection,
+        name: &TableName,
+        family: &Family,
+        changes: &[Change],
+    ) -> Result<(), Error> {
+        table::bound_locks(&mut *transaction, self.context.lock_timeout).await?;
+        table::apply(&mut *transaction, changes).await?;
+        if changes.iter().any(|change| change.change == "create_table") {
+            table::comment(
+                &mut *transaction,
+                name,
+                &self.claim.source,
+                &self.claim.resource,
+            )
+            .await?;
+        }
+        for change in changes {
+            let change = record::SchemaChange {
+                table_name: name.to_string(),
+                ..super::commit::schema_change(change)
+            };
+            record::schema_change(&mut *transaction, &self.claim, &change).await?;
+        }
+        let columns: Vec<CatalogColumn> = family
+            .layout
+            .columns
+            .iter()
+            .map(|column| {
+                let mut path = family.path.clone();
+                if column.name != ROW_ID {
+                    path.push(ELEMENT.to_owned());
+                    path.extend(column.path.iter().cloned());
+                }
+                CatalogColumn {
+                    table_schema: name.schema.name().to_owned(),
+                    table_name: name.table.name().to_owned(),
+                    column_name: column.name.clone(),
+                    source_path: path,
+                    data_type: column.sql_type(),
+                    treatment: "as is".to_owned(),
+                }
+            })
+            .collect();
+        record::save_columns(transaction, &self.claim, &columns).await?;
+        Ok(())
+    }
+}
