@@ -77,7 +77,7 @@ impl Postgres {
             .get_socket()
             .map_or_else(|| PathBuf::from(options.get_host()), Clone::clone);
         let url = format!(
-            "postgresql://{}@/{name}?host={}&port={}",
+            "postgresql://{}@localhost/{name}?host={}&port={}",
             options.get_username(),
             host.display(),
             options.get_port()
