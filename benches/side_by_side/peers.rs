@@ -90,7 +90,7 @@ impl Python {
     ) -> anyhow::Result<Cost> {
         let mut command = Command::new(&self.program);
         let script = match peer {
-            Peer::Script => "copy.py",
+            Peer::Script => "by_hand.py",
             Peer::DltDefault | Peer::DltTuned => "dlt_peer.py",
         };
         command.arg(format!("{SCRIPTS}/{script}"));

@@ -1,6 +1,6 @@
 """A good script by hand: pages four at a time, parsed by orjson, copied into a staging table, merged.
 
-copy.py BASE_URL KEY DATABASE_URL LIMIT
+by_hand.py BASE_URL KEY DATABASE_URL LIMIT
 """
 
 import sys
