@@ -108,8 +108,8 @@ impl Plan {
             .and_then(|checkpoint| serde_json::from_value::<Checkpoint>(checkpoint).ok())
             .filter(|checkpoint| checkpoint.start_value == start_value)
             .filter(|checkpoint| is_fresh(checkpoint, resource.max_run_time));
-        let reads_everything =
-            cursor.is_none() || incremental.is_none_or(|i| i.start_param.is_none());
+        // With a cursor the request may be narrowed anywhere: a parameter, the path, the body.
+        let reads_everything = cursor.is_none();
         let is_snapshot = resource.deletes.mode == DeleteMode::Snapshot
             && resume
                 .as_ref()

@@ -336,23 +336,29 @@ async fn a_walk_that_is_killed_anywhere_deletes_the_right_rows_in_the_end() {
 
 #[tokio::test]
 async fn an_incremental_walk_deletes_nothing_and_a_full_one_does() {
-    let (bench, _api, people, config) = given(30, SOFT).await;
-    let config = config.replace(
-        "          data_selector: data\n",
-        "          data_selector: data
-          incremental: {cursor_path: updated_at, start_param: updated_since, initial_value: '2020-01-01T00:00:00Z'}\n",
-    );
-    bench.execute("delete from rosterd.cursors").await;
-    bench.sync(&config, Start::GoOn).await;
-    people.remove(3);
-    people.put(json!({"id": 31, "name": "Person 31"}));
-    let outcome = bench.sync(&config, Start::GoOn).await;
-    assert_eq!(outcome.counters.rows_inserted, 1);
-    assert_eq!(outcome.counters.rows_deleted, 0);
-    assert_eq!(live(&bench).await.len(), 31);
-    let outcome = bench.sync(&config, Start::Anew).await;
-    assert_eq!(outcome.counters.rows_deleted, 1, "{outcome:?}");
-    assert_eq!(live(&bench).await, ids(&people));
+    for asked in [
+        "incremental: {cursor_path: updated_at, start_param: updated_since, initial_value: '2020-01-01T00:00:00Z'}",
+        "params: {updated_since: '{incremental.start_value}'}
+          incremental: {cursor_path: updated_at, initial_value: '2020-01-01T00:00:00Z'}",
+    ] {
+        let (bench, _api, people, config) = given(30, SOFT).await;
+        let config = config.replace(
+            "          data_selector: data\n",
+            &format!("          data_selector: data\n          {asked}\n"),
+        );
+        bench.execute("delete from rosterd.cursors").await;
+        bench.sync(&config, Start::GoOn).await;
+        people.remove(3);
+        people.put(json!({"id": 31, "name": "Person 31"}));
+        let outcome = bench.sync(&config, Start::GoOn).await;
+        assert!(outcome.counters.records_read < 30, "{outcome:?}");
+        assert_eq!(outcome.counters.rows_inserted, 1);
+        assert_eq!(outcome.counters.rows_deleted, 0);
+        assert_eq!(live(&bench).await.len(), 31);
+        let outcome = bench.sync(&config, Start::Anew).await;
+        assert_eq!(outcome.counters.rows_deleted, 1, "{outcome:?}");
+        assert_eq!(live(&bench).await, ids(&people));
+    }
 }
 
 #[tokio::test]

@@ -50,7 +50,10 @@ impl Bench {
             &self.worker,
             id,
             Trigger::Manual,
-            Mode::Full,
+            match start {
+                Start::GoOn => Mode::Incremental,
+                Start::Anew | Start::AnewAllowingDeletes => Mode::Full,
+            },
             "a test",
         );
         let ClaimOne::Claimed(claim) = claimed.await.unwrap() else {
