@@ -16,6 +16,7 @@ use reqwest::{
     },
     redirect, retry,
 };
+use tokio::time::Instant;
 use url::{Host, Url};
 
 use super::{
@@ -50,14 +51,24 @@ pub(super) struct Answer {
     pub(super) links: Vec<String>,
     pub(super) date: Option<DateTime<Utc>>,
     pub(super) received_at: DateTime<Utc>,
+    pub(super) asked: Asked,
     pub(super) body: Bytes,
     pub(super) at: Address,
+}
+
+/// Between these two moments the API made its answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
+    pub(super) sent: Instant,
+    /// The answer's headers were there.
+    pub(super) answered: Instant,
 }
 
 /// An answer whose status was good and whose body is still to come.
 pub(super) struct Head {
     response: Response,
     at: Address,
+    asked: Asked,
 }
 
 impl Client {
@@ -130,12 +141,17 @@ impl Client {
         let mut request = reqwest::Request::new(draft.method.clone(), url);
         *request.headers_mut() = headers;
         *request.body_mut() = draft.body.clone().map(Into::into);
-        let sent = self.http.execute(request).await;
-        let response = sent.map_err(|e| transport(&e, at.clone()))?;
-        self.judge(response, at)
+        let sent = Instant::now();
+        let answer = self.http.execute(request).await;
+        let response = answer.map_err(|e| transport(&e, at.clone()))?;
+        let asked = Asked {
+            sent,
+            answered: Instant::now(),
+        };
+        self.judge(response, asked, at)
     }
 
-    fn judge(&self, response: Response, at: Address) -> Result<Head, Error> {
+    fn judge(&self, response: Response, asked: Asked, at: Address) -> Result<Head, Error> {
         let status = response.status();
         if status.is_redirection() {
             let host = response
@@ -161,12 +177,20 @@ impl Client {
                 at,
             });
         }
-        Ok(Head { response, at })
+        Ok(Head {
+            response,
+            at,
+            asked,
+        })
     }
 
     /// Reads the body, up to the cap on its decoded bytes.
     pub(super) async fn read(&self, head: Head) -> Result<Answer, Error> {
-        let Head { mut response, at } = head;
+        let Head {
+            mut response,
+            at,
+            asked,
+        } = head;
         let headers = response.headers();
         // reqwest takes the header away when it decodes.
         if headers
@@ -221,6 +245,7 @@ impl Client {
             links,
             date,
             received_at: clock::now(),
+            asked,
             body: body.into(),
             at,
         })

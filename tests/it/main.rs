@@ -14,6 +14,7 @@ mod config;
 
 mod configuration;
 
+#[cfg(feature = "failpoints")]
 mod crash;
 
 mod database_trouble;

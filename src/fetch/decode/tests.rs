@@ -1,8 +1,9 @@
 use indexmap::IndexMap;
+use tokio::time::Instant;
 
 use super::*;
 use crate::config::endpoint::{Method, Stop, Target};
-use crate::fetch::Address;
+use crate::fetch::{Address, client::Asked};
 
 fn path(text: &str) -> DottedPath {
     let steps = text.split('.').map(|key| match key.parse() {
@@ -44,6 +45,10 @@ pub(in crate::fetch) fn answer(body: impl Into<Bytes>) -> Answer {
         links: Vec::new(),
         date: None,
         received_at: crate::clock::now(),
+        asked: Asked {
+            sent: Instant::now(),
+            answered: Instant::now(),
+        },
         body: body.into(),
         at: Address::of(&url::Url::parse("https://api.test/p").unwrap()),
     }

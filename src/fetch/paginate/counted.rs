@@ -180,11 +180,11 @@ impl Counted {
         };
         let total = seen.decoded.envelope.total.as_ref();
         match (total.and_then(count), book.total) {
-            (Some(total), before) => {
-                if let Some(before) = before.filter(|before| total < *before) {
-                    book.doubt(format!("the total went from {before} to {total} while walking: rows may have been skipped"));
+            (Some(total), _) => {
+                if let Some(before) = book.totals.hear(seen.answer.asked, total) {
+                    book.doubt(fell(before, total));
                 }
-                book.total = Some(total);
+                book.total = book.totals.newest();
             }
             // Later pages may leave it out.
             (None, Some(_)) => {}
@@ -201,6 +201,9 @@ impl Counted {
     }
 
     fn compare_with_total(&self, book: &mut Book) {
+        if let Some((most, newest)) = book.totals.unsettled() {
+            book.doubt(fell(most, newest));
+        }
         let (Unit::Rows { .. }, Some(total)) = (self.unit, book.total) else {
             return;
         };
@@ -212,6 +215,10 @@ impl Counted {
             ));
         }
     }
+}
+
+fn fell(before: u64, now: u64) -> String {
+    format!("the total went from {before} to {now} while walking: rows may have been skipped")
 }
 
 /// Reads the has-more flag. A configured flag must be there on every page.

@@ -24,7 +24,10 @@ mod counted;
 
 mod token;
 
+mod totals;
+
 use counted::Counted;
+use totals::Totals;
 
 /// Empty pages in a row that are followed when the API says that more comes.
 const MOST_EMPTY: u32 = 20;
@@ -88,6 +91,7 @@ struct Book {
     repeated_in_a_row: u32,
     doubt: Option<String>,
     total: Option<u64>,
+    totals: Totals,
 }
 
 impl Pager {
