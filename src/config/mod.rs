@@ -15,6 +15,8 @@ pub mod daemon;
 
 pub mod source;
 
+pub mod privacy;
+
 mod client;
 
 mod auth;
@@ -70,7 +72,7 @@ pub use secret::Secret;
 pub use source::{Resource, Source};
 
 use decode::{Decode, Tried, section};
-use source::{Auth, SourceFile};
+use source::{Auth, Given, SourceFile};
 use tree::{Content, Filled, Node};
 
 /// The whole effective configuration.
@@ -78,6 +80,8 @@ use tree::{Content, Filled, Node};
 pub struct Config {
     pub database: Database,
     pub daemon: Daemon,
+    /// Keys for hashed fields, the present one first.
+    pub privacy_keys: Vec<privacy::PrivacyKey>,
     /// In the order of the file.
     pub sources: Vec<Source>,
     /// Hash of the effective configuration without its secrets; stands in `rosterd.workers` and `rosterd.runs`.
@@ -97,6 +101,8 @@ section! {
         database: Tried<database::DatabaseFile>; section,
         /// The process itself.
         daemon: Tried<daemon::DaemonFile>; section,
+        /// Keys for hashed fields and for the list of erased persons.
+        privacy: Tried<privacy::KeysFile>,
         /// The APIs, by names of your choice: lower-case letters, digits, `_`, `-`.
         sources: Tried<IndexMap<String, Tried<SourceFile>>>,
     }
@@ -188,6 +194,7 @@ impl Config {
             }
         }
         secrets.extend(self.daemon.admin.token.clone());
+        secrets.extend(self.privacy_keys.iter().map(|key| key.secret.clone()));
         for source in &self.sources {
             let headers = source.client.headers.iter();
             secrets.extend(
@@ -296,12 +303,21 @@ fn build(
     let timezone = daemon
         .as_ref()
         .map_or(chrono_tz::UTC, |daemon| daemon.timezone);
+    let privacy_keys = match &file.privacy {
+        Some(Tried(Some(file))) => file.resolve(root.nearest(&["privacy"]), problems),
+        Some(Tried(None)) | None => Vec::new(),
+    };
+    let given = Given {
+        schema: schema.as_deref(),
+        timezone,
+        privacy_keys: &privacy_keys,
+    };
     let mut sources = Vec::new();
     let files = file.sources.as_mut().and_then(|sources| sources.0.as_mut());
     for (name, file) in files.into_iter().flatten() {
         let node = root.nearest(&["sources", name]);
         if let Some(file) = &mut file.0 {
-            sources.extend(file.resolve(name, schema.as_deref(), timezone, node, problems));
+            sources.extend(file.resolve(name, &given, node, problems));
         }
     }
     check_tables(&sources, &root, problems);
@@ -313,6 +329,7 @@ fn build(
         filled: filled(&root),
         database: database?,
         daemon: daemon?,
+        privacy_keys,
         sources,
         warnings: warnings.sorted().into_vec(),
         effective: file.show(),
@@ -461,7 +478,7 @@ fn warn(sources: &[Source], root: &Node, open_to_others: bool, warnings: &mut Pr
 fn is_secret_path(path: &str) -> bool {
     let last = path.rsplit(['.', '[']).next().unwrap_or_default();
     let name = last.trim_matches(['"', ']']).to_ascii_lowercase();
-    if path == "daemon.admin.token" || path == "database.url" {
+    if path == "daemon.admin.token" || path == "database.url" || is_key_secret(path) {
         return true;
     }
     if !path.starts_with("sources.") {
@@ -476,6 +493,11 @@ fn is_secret_path(path: &str) -> bool {
                 && matches!(name.as_str(), "api_key" | "token" | "password")
         }
     }
+}
+
+/// Whether the secret of a privacy key stands here.
+fn is_key_secret(path: &str) -> bool {
+    path.starts_with("privacy.") && path.ends_with(".secret")
 }
 
 #[cfg(unix)]

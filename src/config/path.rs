@@ -58,7 +58,7 @@ impl DottedPath {
 }
 
 /// One `[...]` after its opening bracket: a position or a quoted key.
-fn bracket(inner: &str) -> Option<(Step, &str)> {
+pub(super) fn bracket(inner: &str) -> Option<(Step, &str)> {
     let quote = inner.chars().next().filter(|c| matches!(c, '\'' | '"'));
     if let Some(quote) = quote {
         let mut key = String::new();
@@ -80,7 +80,7 @@ fn bracket(inner: &str) -> Option<(Step, &str)> {
 }
 
 /// Whether the key may stand without quotes. Signs of JSONPath's own may not.
-fn is_plain_key(key: &str) -> bool {
+pub(super) fn is_plain_key(key: &str) -> bool {
     !key.is_empty() && key != "*" && !key.contains(['*', '?', '(', ')', ',', '\'', '"', ']', ' '])
 }
 

@@ -14,6 +14,7 @@ use super::{
     decode::{Decode, OneOrMany, Period, Short, Size, Tried, section, words},
     deletes::DeletesShort,
     endpoint::{DottedPath, Endpoint, EndpointFile, Step},
+    privacy::{PrivacyFile, PrivacyKey, RetentionFile},
     problem::Problems,
     schedule::ScheduleFile,
     source::{Batch, Resource, WriteDisposition},
@@ -59,6 +60,10 @@ section! {
         detect: DetectFile; section,
         /// What becomes of text that Postgres cannot hold.
         text: TextFile; section,
+        /// What is done to records in memory, before anything of them is stored, logged or compared.
+        privacy: Tried<PrivacyFile>; section,
+        /// How long rows are kept.
+        retention: Tried<RetentionFile>,
     }
     later [
         "merge_key", "processing_steps", "include_from_parent", "parallelized",
@@ -149,6 +154,7 @@ pub(super) struct Shared<'a> {
     pub(super) vars: &'a IndexMap<String, String>,
     pub(super) timezone: Tz,
     pub(super) max_table_nesting: Option<u32>,
+    pub(super) privacy_keys: &'a [PrivacyKey],
 }
 
 impl ResourceFile {
@@ -256,6 +262,19 @@ impl ResourceFile {
                 "`replace` with `incremental` would leave only the latest changes in the table",
             );
         }
+        let privacy = self.privacy.0.as_ref()?.resolve(
+            shared.privacy_keys,
+            &primary_key,
+            node.nearest(&["privacy"]),
+            problems,
+        );
+        let retention = match &self.retention {
+            Some(Tried(file)) => {
+                let at = node.nearest(&["retention"]);
+                Some(file.as_ref()?.resolve(&privacy, at, problems))
+            }
+            None => None,
+        };
         let fingerprint = fingerprint(&endpoint, &primary_key, at);
         Some(Resource {
             name,
@@ -282,6 +301,8 @@ impl ResourceFile {
                 bytes: usize::try_from(self.batch.bytes.0).unwrap_or(usize::MAX),
                 wait: self.batch.wait.0,
             },
+            privacy,
+            retention,
             freshness: self.freshness.map(|freshness| freshness.0),
             fingerprint,
         })

@@ -12,6 +12,7 @@ use super::{
     database::is_reserved_schema,
     decode::{Guarded, Short, Tried, section},
     endpoint::{DottedPath, Endpoint},
+    privacy::{self, Privacy, PrivacyFile, PrivacyKey, Retention},
     problem::Problems,
     resource::{ResourceFile, Shared},
     schedule::Schedule,
@@ -181,6 +182,10 @@ pub struct Resource {
     pub batch: Batch,
     /// The table should never be older than this; `resource_health` says `late` when it is.
     pub freshness: Option<Duration>,
+    /// What is done to records before anything of them is stored.
+    pub privacy: Privacy,
+    /// `None`: rows are kept for as long as the API has them.
+    pub retention: Option<Retention>,
     /// Hash of what decides the meaning of a cursor: path, params, cursor field, key.
     pub fingerprint: String,
 }
@@ -230,6 +235,8 @@ section! {
         max_table_nesting: u32,
         /// Values that endpoints name as `{vars.<name>}`: a tenant, a region.
         vars: IndexMap<String, Guarded>,
+        /// Privacy rules of all resources; those of a resource add to them.
+        privacy: Tried<PrivacyFile>,
         /// The endpoints, each filling one table. A bare text stands for its `name`.
         resources: Vec<Tried<Short<ResourceFile>>>; required,
         /// What all resources have in common. A resource's own key replaces the one here; in `endpoint`, `params` and `json`, and in `columns`, keys are merged one by one.
@@ -238,17 +245,23 @@ section! {
     later ["name", "section", "root_key", "schema", "schema_contract", "parallelized"]
 }
 
+/// What a source takes from the rest of the file.
+pub(super) struct Given<'a> {
+    pub(super) schema: Option<&'a str>,
+    pub(super) timezone: chrono_tz::Tz,
+    pub(super) privacy_keys: &'a [PrivacyKey],
+}
+
 impl SourceFile {
     pub(super) fn resolve(
         &mut self,
         name: &str,
-        schema: Option<&str>,
-        timezone: chrono_tz::Tz,
+        given: &Given<'_>,
         node: &Node,
         problems: &mut Problems,
     ) -> Option<Source> {
         check_name(name, node, problems);
-        if schema.is_none() && is_reserved_schema(name) {
+        if given.schema.is_none() && is_reserved_schema(name) {
             node.wrong(
                 problems,
                 "tables go to a schema with the source's name, and this one is taken; rename the source or set `database.schema`",
@@ -283,11 +296,12 @@ impl SourceFile {
             .map(|(name, value)| (name.clone(), value.text.clone()))
             .collect();
         let shared = Shared {
-            schema: schema.unwrap_or(name),
+            schema: given.schema.unwrap_or(name),
             base_url: self.client.0.as_ref().map(|client| &client.base_url),
             vars: &vars,
-            timezone,
+            timezone: given.timezone,
             max_table_nesting: self.max_table_nesting,
+            privacy_keys: given.privacy_keys,
         };
         let mut names: Vec<String> = Vec::new();
         let mut resources = Vec::new();
@@ -316,6 +330,7 @@ impl SourceFile {
         }
         // They lie under each resource by now; shown again they would only be read twice.
         self.resource_defaults = None;
+        self.privacy = None;
         let client = client?;
         whole.then_some(Source {
             name: name.to_owned(),
@@ -354,6 +369,13 @@ pub(super) fn spread_defaults(mut source: Node) -> Node {
         defaults.remove("name");
         lengthen(defaults);
     }
+    let mut privacy = source
+        .get("privacy")
+        .filter(|node| node.map().is_some())
+        .cloned();
+    if let Some(privacy) = &mut privacy {
+        privacy::lengthen(privacy);
+    }
     let paginator = source
         .get("client")
         .and_then(|client| client.get("paginator"))
@@ -362,6 +384,9 @@ pub(super) fn spread_defaults(mut source: Node) -> Node {
     let Content::Map(map) = &mut source.content else {
         return source;
     };
+    if let Some(entry) = map.get_mut("privacy") {
+        privacy::lengthen(&mut entry.node);
+    }
     if let Some(entry) = map.get_mut("resource_defaults")
         && entry.node.map().is_some()
     {
@@ -389,8 +414,15 @@ pub(super) fn spread_defaults(mut source: Node) -> Node {
                 "columns" => Some(merged(default, own, |_, default, own| {
                     Some(merged(default, own, |_, _, _| None))
                 })),
+                "privacy" => Some(privacy::add_up(default, own)),
                 _ => None,
             });
+        }
+        if let (Some(rules), Content::Map(map)) = (&privacy, &mut resource.content) {
+            match map.get_mut("privacy") {
+                Some(entry) => entry.node = privacy::add_up(rules, &entry.node),
+                None => resource.insert("privacy", rules.clone()),
+            }
         }
         if resource.get("endpoint").is_none_or(Node::is_null) {
             let path = super::tree::join(&resource.path, "endpoint");
@@ -407,8 +439,13 @@ pub(super) fn spread_defaults(mut source: Node) -> Node {
     source
 }
 
-/// Writes the short form of an endpoint as the long one.
+/// Writes the short forms of an endpoint and of privacy rules as the long ones.
 fn lengthen(resource: &mut Node) {
+    if let Content::Map(map) = &mut resource.content
+        && let Some(entry) = map.get_mut("privacy")
+    {
+        privacy::lengthen(&mut entry.node);
+    }
     if let Some(endpoint) = resource.get("endpoint")
         && endpoint.scalar().is_some()
     {

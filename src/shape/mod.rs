@@ -15,6 +15,7 @@ mod keys;
 mod name;
 mod nest;
 mod number;
+mod privacy;
 mod scan;
 mod time;
 mod tree;
@@ -28,6 +29,7 @@ pub use encode::{Conflict, Encoded, MapSpec, Mapper, Stamp};
 pub use keys::{KeyHashing, KeySet};
 pub use name::identifier;
 pub use nest::{ChildRows, ELEMENT, ROOT_ID, ROW_ID};
+pub use privacy::{AS_IS, Hasher, Screen, ScreenSpec, Screened, treatment, written_key};
 pub use scan::{BinaryArray, HashArray, Probe, Scan, ScanRow};
 
 /// rosterd's own columns as they stand at the end of each tuple, with their types.

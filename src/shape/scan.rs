@@ -198,6 +198,9 @@ pub(super) struct Wanted<'s> {
     pub(super) keys: &'s [DottedPath],
     pub(super) cursor: Option<&'s DottedPath>,
     pub(super) seed: u64,
+    /// Body and places of the records as the API sent them, where the cursor's field is kept from
+    /// the rows.
+    pub(super) originals: Option<(&'s [u8], &'s [Range<u32>])>,
     /// Kinds of the key columns as far as they are known.
     pub(super) kinds: &'s [Option<Kind>],
     /// Whether the kind of a key column is fixed.
@@ -249,6 +252,14 @@ pub(super) fn scan(
             reject(reason::INVALID_JSON, None, None);
             continue;
         }
+        if let Some((body, originals)) = wanted.originals {
+            found.truncate(width);
+            found.extend(
+                wanted
+                    .cursor
+                    .map(|path| original(body, originals.get(place), path)),
+            );
+        }
         let (keys, cursor) = found.split_at(width);
         if let Err((part, reason)) = settle(wanted, keys, &mut kinds, &mut widened, &mut text) {
             reject(reason, wanted.keys.get(part), key_text(keys));
@@ -285,6 +296,24 @@ pub(super) fn scan(
         key_kinds,
         keys,
     }
+}
+
+/// The value at `path` of a record before the privacy rules.
+fn original<'a>(
+    body: &'a [u8],
+    range: Option<&Range<u32>>,
+    path: &DottedPath,
+) -> Option<Value<'a>> {
+    let range = range.cloned().unwrap_or_default();
+    let record = Value {
+        token: Token::Object,
+        raw: body
+            .get(range.start as usize..range.end as usize)?
+            .trim_ascii_start(),
+        escaped: false,
+    };
+    let value = json::find(record, &path.0).ok().flatten()?;
+    (value.token != Token::Null).then_some(value)
 }
 
 /// Finds the key parts and then the cursor value of a record; `None` where missing or null.
