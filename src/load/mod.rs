@@ -16,6 +16,8 @@ pub mod deletes;
 
 pub mod children;
 
+pub mod erase;
+
 use crate::{
     fault::{Class, Fault},
     postgres,

@@ -412,6 +412,46 @@ pub(super) fn delete_of_run(table: &TableName) -> String {
     format!("delete from {table} where _run_id = $1")
 }
 
+/// Comments of many columns, as one text.
+pub(super) fn comment_on_columns(table: &TableName, columns: &[(String, String)]) -> String {
+    let comments = columns.iter().map(|(name, text)| {
+        let text = text.replace('\0', "\u{fffd}").replace('\'', "''");
+        format!("comment on column {table}.{} is '{text}'", Ident::new(name))
+    });
+    join(comments, "; ")
+}
+
+/// Sets a column to null in at most `most` rows that have a value in it.
+pub(super) fn empty_column(table: &TableName, column: &str, most: u64) -> String {
+    let column = Ident::new(column);
+    format!(
+        "update {table} set {column} = null where ctid = any (array( \
+           select ctid from {table} where {column} is not null limit {most}))"
+    )
+}
+
+/// Deletes at most `most` rows whose date or time lies before `$1`.
+pub(super) fn delete_expired(table: &TableName, column: &Column, most: u64) -> String {
+    let name = Ident::new(&column.name);
+    let time = match column.kind {
+        Kind::Date => format!("{name}::timestamp at time zone 'UTC'"),
+        _ => name.to_string(),
+    };
+    format!(
+        "delete from {table} where ctid = any (array( \
+           select ctid from {table} where {time} < $1 limit {most}))"
+    )
+}
+
+/// Deletes the rows with the key that `$1`, `$2`, ... spell.
+pub(super) fn delete_key(table: &TableName, key: &[(Ident, Kind)]) -> String {
+    let on = key
+        .iter()
+        .enumerate()
+        .map(|(at, (name, kind))| format!("{name} = ${}::text::{}", at + 1, kind.sql()));
+    format!("delete from {table} where {}", join(on, " and "))
+}
+
 pub(super) fn count(table: &TableName) -> String {
     format!("select count(*) from {table}")
 }

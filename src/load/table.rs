@@ -326,6 +326,26 @@ pub async fn ensure_schema(connection: &mut PgConnection, table: &TableName) -> 
     Ok(())
 }
 
+/// Says on columns (name and text) what is in them.
+///
+/// # Errors
+///
+/// Whatever Postgres says.
+pub async fn comment_columns(
+    connection: &mut PgConnection,
+    table: &TableName,
+    columns: &[(String, String)],
+) -> Result<(), Error> {
+    if columns.is_empty() {
+        return Ok(());
+    }
+    sqlx::raw_sql(sql::safe(sql::comment_on_columns(table, columns)))
+        .execute(connection)
+        .await
+        .map_err(Error::database("commenting the columns"))?;
+    Ok(())
+}
+
 /// Says on the table itself who keeps it.
 ///
 /// # Errors

@@ -24,6 +24,8 @@ mod event;
 
 mod lease;
 
+mod privacy;
+
 mod reject;
 
 pub mod report;
@@ -59,6 +61,10 @@ pub use columns::{
 pub use cursor::{Cursor, cursor, cursor_version_by, move_cursor, reset_cursor, save_checkpoint};
 pub use event::{Level, NewEvent, event};
 pub use lease::{Beat, fence, heartbeat, request_cancel};
+pub use privacy::{
+    Mark, erase_rejects, erased, hold_idle, is_same_key, note_blocked, set_withheld, suppress,
+    withheld,
+};
 pub use reject::{NewReject, open_rejects, reject, resolve_rejects};
 pub use resources::{Registered, find, pause, register, resume};
 pub use retention::{Retained, retain};

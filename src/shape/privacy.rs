@@ -514,7 +514,7 @@ impl Screen {
                     *unreadable_dates += u64::from(!self.alter(change, value.of(record), out));
                 }
                 _ => {
-                    out.extend_from_slice(record.get(start..reader.position()).unwrap_or_default())
+                    out.extend_from_slice(record.get(start..reader.position()).unwrap_or_default());
                 }
             }
             self.states.truncate(until);
@@ -883,8 +883,8 @@ mod tests {
         .unwrap()
     }
 
-    fn whole(body: &str) -> Vec<Range<u32>> {
-        vec![0..offset(body.len())]
+    fn whole(record: impl AsRef<[u8]>) -> Vec<Range<u32>> {
+        std::iter::once(0..offset(record.as_ref().len())).collect()
     }
 
     fn through(privacy: Privacy, record: &str) -> String {
@@ -1107,8 +1107,7 @@ mod tests {
             (b"{\"a\":{\"x\":[1},\"ssn\":\"1\"}}", reason::INVALID_JSON),
             (b"{\"a\":1", reason::INVALID_JSON),
         ] {
-            let page =
-                screen(rules(&["ssn"], &[], &[], &[])).page(record, &[0..offset(record.len())]);
+            let page = screen(rules(&["ssn"], &[], &[], &[])).page(record, &whole(record));
             assert_eq!(page.rejects.len(), 1, "{why}");
             assert_eq!(page.rejects[0].reason, why);
             assert!(page.body.is_empty() && page.records.is_empty());

@@ -6,18 +6,26 @@
 //! when the next try begins. So each transaction takes the next version of the cursor's row, and one
 //! that finds it taken by this very run knows that the try before it came through.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, Ordering},
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
 };
 
 use sqlx::{Acquire, PgConnection, Postgres, Transaction};
 use tokio::{sync::Mutex, time::Instant};
 use tracing::warn;
 
-use super::{Context, Error, Gauge, batch::Batch, children, patience::Patience, plan::Checkpoint};
+use super::{
+    Context, Error, Gauge, batch::Batch, children, patience::Patience, plan::Checkpoint, privacy,
+};
 use crate::{
-    config::source::{DeleteMode, WriteDisposition},
+    config::{
+        privacy::NewColumns,
+        source::{DeleteMode, WriteDisposition},
+    },
     failpoint,
     fault::{Class, Fault},
     load::{
@@ -27,7 +35,7 @@ use crate::{
         table::{self, Change},
         write::{self, Target, Written},
     },
-    record::{self, CatalogColumn, Claim, Counters, Cursor, Ending, NewReject, Status},
+    record::{self, CatalogColumn, Claim, Counters, Cursor, Ending, Level, NewReject, Status},
     shape::{Column, CursorValue, Family, Kind, Layout, identifier},
 };
 
@@ -645,22 +653,59 @@ impl Store {
             };
             record::schema_change(&mut *transaction, &self.claim, &change).await?;
         }
-        let columns: Vec<CatalogColumn> = columns
+        let entries: Vec<CatalogColumn> = columns
             .iter()
             .map(|column| self.catalogue_entry(column))
             .collect();
-        record::save_columns(transaction, &self.claim, &columns).await?;
+        record::save_columns(&mut *transaction, &self.claim, &entries).await?;
+        self.comment(transaction, changes, columns).await
+    }
+
+    /// Says on each column that was made what is in it; with `new_columns: warn` an event says that it was.
+    async fn comment(
+        &self,
+        transaction: &mut PgConnection,
+        changes: &[Change],
+        columns: &[Column],
+    ) -> Result<(), Error> {
+        let rules = &self.context.resource.privacy;
+        let made: Vec<&Column> = match changes.iter().any(|c| c.change == "create_table") {
+            true => columns.iter().collect(),
+            false => {
+                let added = changes.iter().filter(|c| c.change == "add_column");
+                let names: HashSet<&String> = added.filter_map(|c| c.column.as_ref()).collect();
+                columns
+                    .iter()
+                    .filter(|column| names.contains(&column.name))
+                    .collect()
+            }
+        };
+        let comments: Vec<_> = made
+            .iter()
+            .map(|column| privacy::comment_of(column, &privacy::treatment_of(rules, column)))
+            .collect();
+        table::comment_columns(&mut *transaction, &self.table, &comments).await?;
+        if rules.new_columns == NewColumns::Warn
+            && made.len() < columns.len()
+            && let [first, ..] = made.as_slice()
+        {
+            let names: Vec<&String> = made.iter().map(|column| &column.name).collect();
+            let message = format!("{} new columns, {} first", made.len(), first.name);
+            let data = serde_json::json!({ "columns": names });
+            self.tell(transaction, Level::Warn, "new_columns", &message, data)
+                .await?;
+        }
         Ok(())
     }
 
-    fn catalogue_entry(&self, column: &Column) -> CatalogColumn {
+    pub(super) fn catalogue_entry(&self, column: &Column) -> CatalogColumn {
         CatalogColumn {
             table_schema: self.table.schema.name().to_owned(),
             table_name: self.table.table.name().to_owned(),
             column_name: column.name.clone(),
             source_path: column.path.clone(),
             data_type: column.sql_type(),
-            treatment: "as is".to_owned(),
+            treatment: privacy::treatment_of(&self.context.resource.privacy, column),
         }
     }
 

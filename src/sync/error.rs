@@ -35,6 +35,13 @@ pub enum Error {
     /// Rows were loaded before, and their table is gone. Making it anew would keep the newest rows only.
     #[error("table {table} does not exist, although earlier runs loaded this resource")]
     TableGone { table: String, resource: String },
+    /// The privacy rules and what is stored do not go together.
+    #[error("{message}")]
+    Privacy {
+        code: &'static str,
+        message: String,
+        hint: &'static str,
+    },
     /// A task of the run ended by itself.
     #[error("a part of the run crashed")]
     Crashed,
@@ -64,6 +71,7 @@ impl Error {
             | Self::Empty
             | Self::CursorOfOtherConfiguration
             | Self::TableGone { .. }
+            | Self::Privacy { .. }
             | Self::Crashed => Status::Failed,
         }
     }
@@ -82,6 +90,7 @@ impl Error {
             | Self::Empty
             | Self::CursorOfOtherConfiguration
             | Self::TableGone { .. }
+            | Self::Privacy { .. }
             | Self::Crashed => false,
         }
     }
@@ -153,6 +162,7 @@ impl Error {
                 ),
                 false,
             ),
+            Self::Privacy { code, hint, .. } => own(Class::Config, code, hint, false),
             Self::Crashed => own(
                 Class::Internal,
                 "panic",

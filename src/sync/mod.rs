@@ -29,6 +29,8 @@ pub mod preview;
 
 mod children;
 
+pub mod privacy;
+
 mod pulse;
 
 mod walk;

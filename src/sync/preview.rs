@@ -1,13 +1,13 @@
 //! What a resource's first page would become, without writing anything.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use serde::Serialize;
 use serde_json::value::RawValue;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, plan::Plan, walk};
+use super::{Error, plan::Plan, privacy, walk};
 use crate::{
     clock,
     config::{Resource, source::WriteDisposition},
@@ -28,7 +28,7 @@ pub struct Preview {
     pub request: String,
     /// Records on the page.
     pub records: usize,
-    /// The first of them, as the API sent them.
+    /// The first of them, as the API sent them, with the privacy rules applied.
     pub sample: Vec<Box<RawValue>>,
     pub table: String,
     pub columns: Vec<PreviewColumn>,
@@ -92,19 +92,26 @@ pub async fn preview(
     let (mut standings, mut rejects, mut records, mut shown) =
         (Vec::new(), Vec::new(), 0, Vec::new());
     if let Some(page) = page {
-        let scan = mapper.scan(&page.body, &page.records, None);
+        // As in a run: what the rules keep out is not shown either.
+        let screened = privacy::screen_of(resource).map(|mut s| s.page(&page.body, &page.records));
+        let (body, ranges): (&[u8], &[Range<u32>]) = match &screened {
+            Some(screened) => (&screened.body, &screened.records),
+            None => (&page.body, &page.records),
+        };
+        let scan = mapper.scan(body, ranges, None);
         standings = standing(pool, &name, &existing, keyed, &scan, mapper.layout()).await?;
         let keep = vec![true; scan.rows.len()];
         let stamp = Stamp {
             run_id: 0,
             synced_at: clock::now(),
         };
-        let encoded = mapper.encode(&page.body, &page.records, &scan, &keep, stamp);
+        let encoded = mapper.encode(body, ranges, &scan, &keep, stamp);
         records = page.records.len();
         rejects = scan.rejects.into_iter().chain(encoded.rejects).collect();
-        let ranges = page.records.iter().take(sample);
-        shown = ranges
-            .filter_map(|range| page.body.get(range.start as usize..range.end as usize))
+        rejects.extend(screened.iter().flat_map(|page| page.rejects.clone()));
+        let first = ranges.iter().take(sample);
+        shown = first
+            .filter_map(|range| body.get(range.start as usize..range.end as usize))
             .filter_map(|bytes| serde_json::from_slice::<Box<RawValue>>(bytes).ok())
             .collect();
     }

@@ -1,6 +1,6 @@
 //! The walk of one run: pages in, batches out, until the API says that it is over.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::task::JoinHandle;
@@ -15,6 +15,7 @@ use super::{
     deletes::{self, Held, Snapshot},
     patience::Patience,
     plan::{Checkpoint, Plan, Start},
+    privacy::{self, LeftOut},
 };
 use crate::{
     clock,
@@ -27,7 +28,10 @@ use crate::{
         write::{self, Standing, Way},
     },
     record::{Claim, Counters, Ending, NewReject},
-    shape::{CursorValue, KeySet, Kind, Layout, MapSpec, Mapper, Reject, Scan, Stamp, identifier},
+    shape::{
+        CursorValue, KeySet, Kind, Layout, MapSpec, Mapper, Reject, Scan, Screen, Screened, Stamp,
+        identifier,
+    },
 };
 
 /// How often a walk that did not prove itself is repeated within one run.
@@ -50,13 +54,14 @@ pub(super) async fn run(
         // Its rows gather in a table that no other run can trust.
         plan = plan.from_the_start();
     }
+    let screen = privacy::prepare(&opened).await?;
     failpoint::reach("run.before_first_request");
 
     let store = Arc::clone(&opened.store);
     if plan.resume.is_none() {
         store.begin_generation();
     }
-    let mut walker = Walker::new(context, gauge, opened, halt);
+    let mut walker = Walker::new(context, gauge, opened, screen, halt);
     if let Some(conflict) = walker.mapper.conflict() {
         return Err(crate::load::Error::HintedType {
             table: store.table.to_string(),
@@ -139,6 +144,9 @@ struct Walker {
     store: Arc<Store>,
     gauge: Arc<Gauge>,
     halt: CancellationToken,
+    /// The privacy rules, where there are any.
+    screen: Option<Screen>,
+    left_out: LeftOut,
     mapper: Mapper,
     /// The mapper's layout, shared by the rows encoded under it.
     layout: Arc<Layout>,
@@ -176,6 +184,7 @@ impl Walker {
         context: &Context,
         gauge: &Arc<Gauge>,
         opened: commit::Opened,
+        screen: Option<Screen>,
         halt: CancellationToken,
     ) -> Self {
         let resource = &context.resource;
@@ -191,6 +200,8 @@ impl Walker {
             store: opened.store,
             gauge: Arc::clone(gauge),
             halt,
+            screen,
+            left_out: LeftOut::default(),
             applied: layout.revision,
             mapper,
             layout,
@@ -315,7 +326,17 @@ impl Walker {
                     .unwrap_or_else(|| clock::now() + TimeDelta::days(1)),
             );
         }
-        let mut scan = self.mapper.scan(&page.body, &page.records, self.read.cap);
+        let screened = self.screen(page).await?;
+        let (body, records): (&[u8], &[Range<u32>]) = match &screened {
+            Some(page) => (&page.body, &page.records),
+            None => (&page.body, &page.records),
+        };
+        let mut scan = match &screened {
+            Some(screened) => self
+                .mapper
+                .scan_screened(screened, &page.body, self.read.cap),
+            None => self.mapper.scan(body, records, self.read.cap),
+        };
         if self.repeats_a_key(&scan) {
             self.hand_over(None).await?;
             if self.probing {
@@ -330,6 +351,7 @@ impl Walker {
             synced_at: clock::now(),
         };
         let mut rejected: Vec<Reject> = std::mem::take(&mut scan.rejects);
+        rejected.extend(screened.iter().flat_map(|page| page.rejects.clone()));
         // What the first look rejects has no usable key, so nobody can say which row is its.
         let nameless = rejected.len() as u64;
         for (way, wanted) in [
@@ -341,7 +363,7 @@ impl Walker {
                 .map(|standing| *standing == wanted)
                 .collect();
             if keep.contains(&true) {
-                rejected.extend(self.encode(page, &scan, &keep, way, stamp).await?);
+                rejected.extend(self.encode(body, records, &scan, &keep, way, stamp).await?);
             }
         }
 
@@ -415,7 +437,29 @@ impl Walker {
     }
 
     fn anchor_of(&mut self, page: &Page) -> String {
-        anchor(&self.mapper.scan(&page.body, &page.records, self.read.cap))
+        // Through the same rules as the page that the anchor was taken of.
+        let screened = self
+            .screen
+            .as_mut()
+            .map(|screen| screen.page(&page.body, &page.records));
+        let scan = match &screened {
+            Some(screened) => self
+                .mapper
+                .scan_screened(screened, &page.body, self.read.cap),
+            None => self.mapper.scan(&page.body, &page.records, self.read.cap),
+        };
+        anchor(&scan)
+    }
+
+    /// Applies the privacy rules; `None`: there are none, and the page is taken as it came.
+    async fn screen(&mut self, page: &Page) -> Result<Option<Screened>, Error> {
+        let Some(screen) = &mut self.screen else {
+            return Ok(None);
+        };
+        let screened = screen.page(&page.body, &page.records);
+        self.left_out.count(&screened);
+        privacy::tell_blocked(&self.store, &screen.take_blocked()).await?;
+        Ok(Some(screened))
     }
 
     /// Whether a key of the page stands in rows that are not committed yet.
@@ -476,15 +520,14 @@ impl Walker {
 
     async fn encode(
         &mut self,
-        page: &Page,
+        body: &[u8],
+        records: &[Range<u32>],
         scan: &Scan,
         keep: &[bool],
         way: Way,
         stamp: Stamp,
     ) -> Result<Vec<Reject>, Error> {
-        let mut encoded = self
-            .mapper
-            .encode(&page.body, &page.records, scan, keep, stamp);
+        let mut encoded = self.mapper.encode(body, records, scan, keep, stamp);
         if encoded.revision != self.layout.revision {
             self.layout = Arc::new(self.mapper.layout().clone());
         }
@@ -653,6 +696,7 @@ impl Walker {
         {
             return Err(Error::Empty);
         }
+        self.left_out.tell(&self.store).await?;
         // Before the transaction, so that the run's rejects are all counted by then.
         self.settle().await?;
         let conclusion = Conclusion {
@@ -731,14 +775,17 @@ pub(super) fn map_spec(resource: &Resource) -> MapSpec {
 }
 
 /// A hash of everything that decides what a record's values become.
+///
+/// The row hash is of the record after the privacy rules, so what is excluded leaves no trace in it.
 fn mapping_version(resource: &Resource) -> u64 {
     let meaning = format!(
-        "{MAPPING_VERSION} {:?} {:?} {:?} {:?} {:?}",
+        "{MAPPING_VERSION} {:?} {:?} {:?} {:?} {:?} {}",
         resource.max_table_nesting,
         resource.columns,
         resource.null_values,
         resource.detect,
-        resource.nul
+        resource.nul,
+        resource.privacy.fingerprint()
     );
     xxh3_64(meaning.as_bytes())
 }

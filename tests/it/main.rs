@@ -29,6 +29,8 @@ mod nesting;
 
 mod postgres;
 
+mod privacy;
+
 mod record;
 
 mod replicas;

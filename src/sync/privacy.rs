@@ -1,0 +1,392 @@
+//! The privacy rules of one run: what must hold before the first page, and what the pages showed.
+//!
+//! Before the first request the catalogue is made true, values that a rule no longer allows are
+//! taken out of the table, and rows past their time are deleted; so all this happens on runs
+//! that fail later, too.
+
+use sqlx::Acquire;
+use tracing::info;
+
+use super::{
+    Error,
+    commit::{Opened, Store},
+};
+use crate::{
+    clock,
+    config::{Resource, privacy::Privacy},
+    load::{erase, table},
+    record::{self, CatalogColumn, Counters, Level, Mark, NewEvent},
+    shape::{AS_IS, Column, Hasher, Kind, Screen, ScreenSpec, Screened, treatment},
+};
+
+/// Makes the table, the catalogue and the keys fit the rules; gives the screen for the run's pages.
+pub(super) async fn prepare(opened: &Opened) -> Result<Option<Screen>, Error> {
+    let store = &*opened.store;
+    let (resource, resource_id) = (&store.context.resource, store.claim.resource_id);
+    let mut connection = store.acquire().await?;
+    let (schema, name) = (store.table.schema.name(), store.table.table.name());
+    let catalogue = record::columns(&mut connection, schema, name).await?;
+    let marks = record::erased(&mut connection, resource_id).await?;
+    drop(connection);
+
+    check_keys(store, &marks).await?;
+    let columns: Vec<Column> = opened.columns.clone();
+    let changed = tighten(store, &columns, &catalogue, opened.has_rows).await?;
+    write_down(store, &changed).await?;
+    let expired = match &resource.retention {
+        Some(retention) => {
+            let age = chrono::TimeDelta::from_std(retention.delete_after).unwrap_or_default();
+            let before = clock::now() - age;
+            let path = retention.field.keys();
+            if let Some(column) = columns.iter().find(|column| column.path == path) {
+                purge(store, column, before).await?;
+            }
+            Some((retention.field.clone(), before))
+        }
+        None => None,
+    };
+    let known: Vec<Vec<String>> = catalogue
+        .into_iter()
+        .map(|column| column.source_path)
+        .filter(|path| !path.is_empty())
+        .collect();
+    Ok(Screen::new(ScreenSpec {
+        privacy: resource.privacy.clone(),
+        resource: bound_to(&store.claim.source, &store.claim.account, &resource.name),
+        primary_key: resource.primary_key.clone(),
+        cursor_path: resource
+            .endpoint
+            .incremental
+            .as_ref()
+            .map(|incremental| incremental.cursor_path.clone()),
+        erased: marks,
+        expired,
+        known: (!known.is_empty()).then_some(known),
+    }))
+}
+
+/// The rules of a resource as far as they hang on no table, for a look at its records.
+pub(super) fn screen_of(resource: &Resource) -> Option<Screen> {
+    Screen::new(ScreenSpec {
+        privacy: resource.privacy.clone(),
+        primary_key: resource.primary_key.clone(),
+        ..ScreenSpec::default()
+    })
+}
+
+/// What the marks of erased persons are bound to.
+#[must_use]
+pub fn bound_to(source: &str, account: &str, resource: &str) -> String {
+    format!("{source}/{account}/{resource}")
+}
+
+/// How a column is treated, in the catalogue's words.
+pub(super) fn treatment_of(privacy: &Privacy, column: &Column) -> String {
+    let path: Vec<&str> = column.path.iter().map(String::as_str).collect();
+    if path.is_empty() {
+        return AS_IS.to_owned();
+    }
+    treatment(privacy, &path, column.kind == Kind::Jsonb)
+}
+
+/// What stands on the column itself.
+pub(super) fn comment_of(column: &Column, treatment: &str) -> (String, String) {
+    let from = match column.path.is_empty() {
+        true => "Fields for which there was no column".to_owned(),
+        false => format!("Field {} of the API", column.path.join(".")),
+    };
+    (column.name.clone(), format!("{from}; {treatment}."))
+}
+
+fn refused(code: &'static str, message: String, hint: &'static str) -> Error {
+    Error::Privacy {
+        code,
+        message,
+        hint,
+    }
+}
+
+/// Every key in use is known and has the secret that it always had.
+async fn check_keys(store: &Store, marks: &[Mark]) -> Result<(), Error> {
+    let privacy = &store.context.resource.privacy;
+    let unknown = marks
+        .iter()
+        .find(|(id, _)| !privacy.keys.iter().any(|key| key.id == *id));
+    if let Some((id, _)) = unknown {
+        return Err(refused(
+            "privacy_key_missing",
+            format!("persons were erased under key {id}, which the configuration no longer has"),
+            "Put the key back, under privacy.former_keys: without it the erased persons would be loaded again.",
+        ));
+    }
+    if privacy.hash.is_empty() && marks.is_empty() {
+        return Ok(());
+    }
+    let mut connection = store.acquire().await?;
+    for key in &privacy.keys {
+        let check = Hasher::new(key).check_value();
+        if !record::is_same_key(&mut connection, &key.id, &check).await? {
+            return Err(refused(
+                "privacy_key_changed",
+                format!(
+                    "key {} has another secret than when it was first used",
+                    key.id
+                ),
+                "Give a new secret a new id, and keep the old one under privacy.former_keys.",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Empties columns that hold more than the rules now allow; gives those whose treatment changed.
+async fn tighten<'a>(
+    store: &Store,
+    columns: &'a [Column],
+    catalogue: &[CatalogColumn],
+    has_rows: bool,
+) -> Result<Vec<(&'a Column, String)>, Error> {
+    let resource = &store.context.resource;
+    let privacy = &resource.privacy;
+    let keys: Vec<Vec<String>> = resource
+        .primary_key
+        .iter()
+        .map(crate::config::endpoint::DottedPath::keys)
+        .collect();
+    let mut changed: Vec<(&Column, String)> = Vec::new();
+    for column in columns {
+        let Some(known) = catalogue.iter().find(|c| c.column_name == column.name) else {
+            continue;
+        };
+        let now = treatment_of(privacy, column);
+        if now == known.treatment {
+            continue;
+        }
+        if keys.contains(&column.path) && has_rows {
+            return Err(refused(
+                "key_treatment_changed",
+                format!(
+                    "the key column {} holds values {}, and would now get them {now}",
+                    column.name, known.treatment
+                ),
+                "Old rows would stay beside the new ones: truncate the table and run `rosterd reset`, or give the resource another table_name.",
+            ));
+        }
+        // Hashes under a former key are as good as ever; what stands there as it came is not.
+        let holds_more = matches!(known.treatment.as_str(), AS_IS | "in part");
+        if holds_more && now != AS_IS {
+            loop {
+                let mut connection = store.acquire().await?;
+                let mut transaction = connection.begin().await.map_err(connecting)?;
+                let bite =
+                    erase::empty_column(&mut transaction, &store.table, &column.name).await?;
+                store.fence(&mut transaction).await?;
+                transaction.commit().await.map_err(connecting)?;
+                if bite < erase::BITE {
+                    break;
+                }
+            }
+        }
+        changed.push((column, now));
+    }
+
+    Ok(changed)
+}
+
+/// Makes the catalogue say what the rules do.
+async fn write_down(store: &Store, changed: &[(&Column, String)]) -> Result<(), Error> {
+    let privacy = &store.context.resource.privacy;
+    let mut withheld: Vec<(String, String)> = Vec::new();
+    for pattern in &privacy.exclude {
+        withheld.push((pattern.to_string(), "excluded".to_owned()));
+    }
+    if !privacy.only.is_empty() {
+        withheld.push(("**".to_owned(), "not listed".to_owned()));
+    }
+    withheld.sort_unstable();
+    withheld.dedup_by(|a, b| a.0 == b.0);
+
+    let mut connection = store.acquire().await?;
+    let before = record::withheld(&mut connection, store.claim.resource_id).await?;
+    if changed.is_empty() && before == withheld {
+        return Ok(());
+    }
+    let mut transaction = connection.begin().await.map_err(connecting)?;
+    record::set_withheld(&mut transaction, store.claim.resource_id, &withheld).await?;
+    if !changed.is_empty() {
+        table::bound_locks(&mut transaction, store.context.lock_timeout).await?;
+        let entries: Vec<CatalogColumn> = changed
+            .iter()
+            .map(|(column, _)| store.catalogue_entry(column))
+            .collect();
+        record::save_columns(&mut transaction, &store.claim, &entries).await?;
+        let comments: Vec<_> = changed
+            .iter()
+            .map(|(column, now)| comment_of(column, now))
+            .collect();
+        table::comment_columns(&mut transaction, &store.table, &comments).await?;
+        let names: Vec<_> = changed
+            .iter()
+            .map(|(column, now)| serde_json::json!({ "column": column.name, "treatment": now }))
+            .collect();
+        let message = format!(
+            "the privacy rules changed for {} columns; rows that are not read again keep what they were given, `rosterd sync --full` reads all",
+            changed.len()
+        );
+        store
+            .tell(
+                &mut transaction,
+                Level::Warn,
+                "privacy_changed",
+                &message,
+                serde_json::json!({ "columns": names }),
+            )
+            .await?;
+        info!(columns = changed.len(), "the privacy rules changed");
+    }
+    store.fence(&mut transaction).await?;
+    transaction.commit().await.map_err(connecting)?;
+    Ok(())
+}
+
+/// Deletes rows past their time, bite by bite.
+async fn purge(
+    store: &Store,
+    column: &Column,
+    before: chrono::DateTime<chrono::Utc>,
+) -> Result<(), Error> {
+    loop {
+        let mut connection = store.acquire().await?;
+        let mut transaction = connection.begin().await.map_err(connecting)?;
+        let deleted = erase::delete_expired(&mut transaction, &store.table, column, before).await?;
+        let Some(deleted) = deleted else {
+            return Err(refused(
+                "retention_column",
+                format!(
+                    "the age of rows cannot be told by column {}, which has type {}",
+                    column.name,
+                    column.kind.sql()
+                ),
+                "Name a field under retention.column whose values are ISO dates or RFC 3339 times.",
+            ));
+        };
+        let counters = Counters {
+            rows_deleted: i64::try_from(deleted).unwrap_or(i64::MAX),
+            ..Counters::default()
+        };
+        record::add_counters(&mut transaction, &store.claim, &counters).await?;
+        store.fence(&mut transaction).await?;
+        transaction.commit().await.map_err(connecting)?;
+        store.gauge.add(&counters);
+        if deleted < erase::BITE {
+            return Ok(());
+        }
+    }
+}
+
+/// What the screen left out, told once per run.
+#[derive(Debug, Default)]
+pub(super) struct LeftOut {
+    erased: u64,
+    expired: u64,
+    unreadable_dates: u64,
+}
+
+impl LeftOut {
+    pub(super) fn count(&mut self, page: &Screened) {
+        self.erased += page.erased;
+        self.expired += page.expired;
+        self.unreadable_dates += page.unreadable_dates;
+    }
+
+    /// Writes what was left out into the events of the run.
+    pub(super) async fn tell(&self, store: &Store) -> Result<(), Error> {
+        let lines = [
+            (
+                self.erased,
+                "erased_left_out",
+                "records of erased persons were left out",
+            ),
+            (
+                self.expired,
+                "expired_left_out",
+                "records past their retention were left out",
+            ),
+            (
+                self.unreadable_dates,
+                "year_unknown",
+                "values of which the year was to be kept are no ISO dates, and became null",
+            ),
+        ];
+        for (count, kind, what) in lines.into_iter().filter(|(count, ..)| *count > 0) {
+            let mut connection = store.acquire().await?;
+            let data = serde_json::json!({ "records": count });
+            store
+                .tell(
+                    &mut connection,
+                    Level::Info,
+                    kind,
+                    &format!("{count} {what}"),
+                    data,
+                )
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes down fields that were blocked, and tells the operator of those that are met for the first time.
+pub(super) async fn tell_blocked(store: &Store, fields: &[String]) -> Result<(), Error> {
+    if fields.is_empty() {
+        return Ok(());
+    }
+    let mut connection = store.acquire().await?;
+    let new = record::note_blocked(&mut connection, store.claim.resource_id, fields).await?;
+    if new.is_empty() {
+        return Ok(());
+    }
+    let message = format!("{} new fields were blocked: {}", new.len(), new.join(", "));
+    let data = serde_json::json!({ "fields": new });
+    store
+        .tell(
+            &mut connection,
+            Level::Warn,
+            "fields_blocked",
+            &message,
+            data,
+        )
+        .await
+}
+
+fn connecting(error: sqlx::Error) -> Error {
+    crate::load::Error::database("connecting")(error).into()
+}
+
+impl Store {
+    async fn acquire(&self) -> Result<sqlx::pool::PoolConnection<sqlx::Postgres>, Error> {
+        self.context.pool.acquire().await.map_err(connecting)
+    }
+
+    async fn fence(&self, transaction: &mut sqlx::PgConnection) -> Result<(), Error> {
+        Ok(record::fence(transaction, &self.context.worker, &self.claim).await?)
+    }
+
+    pub(super) async fn tell(
+        &self,
+        connection: &mut sqlx::PgConnection,
+        level: Level,
+        kind: &str,
+        message: &str,
+        data: serde_json::Value,
+    ) -> Result<(), Error> {
+        let event = NewEvent {
+            run_id: Some(self.claim.run_id),
+            resource_id: Some(self.claim.resource_id),
+            level,
+            kind,
+            message,
+            data,
+        };
+        Ok(record::event(connection, &event).await?)
+    }
+}
