@@ -9,6 +9,8 @@ mod completions;
 
 mod demo;
 
+mod erase;
+
 mod healthcheck;
 
 pub mod init;
@@ -105,6 +107,8 @@ enum Command {
     Status(status::Arguments),
     /// Forget a resource's cursor, so that the next run reads everything.
     Reset(reset::Arguments),
+    /// Take a person out of a resource for good, and keep them out.
+    Erase(erase::Arguments),
     /// Keep a resource from being scheduled.
     Pause(pause::PauseArguments),
     /// Let a paused resource be scheduled again.
@@ -190,6 +194,7 @@ async fn dispatch(arguments: Arguments) -> Exit {
         Command::Runs(own) => Box::pin(runs::execute(&arguments, own)).await,
         Command::Status(own) => Box::pin(status::execute(&arguments, own)).await,
         Command::Reset(own) => Box::pin(reset::execute(&arguments, own)).await,
+        Command::Erase(own) => Box::pin(erase::execute(&arguments, own)).await,
         Command::Pause(own) => Box::pin(pause::execute(&arguments, own)).await,
         Command::Resume(own) => Box::pin(pause::resume(&arguments, own)).await,
         Command::Migrate => Box::pin(migrate::execute(&arguments)).await,

@@ -31,6 +31,8 @@ mod children;
 
 pub mod privacy;
 
+pub mod erase;
+
 mod pulse;
 
 mod walk;

@@ -551,6 +551,104 @@ sources:
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_erased_person_is_gone_and_stays_away() {
+    let (api, db) = (Api::start().await, TestDb::new().await);
+    let (people, hashed) = (api.collection("people"), api.collection("hashed"));
+    for id in 1..=5 {
+        people.put(json!({"id": id, "name": format!("Erasable-{id}")}));
+        hashed.put(json!({"id": id, "unit": format!("U{id}"), "name": format!("Erasable-{id}")}));
+    }
+    let resources = resource("people", "selected: true")
+        + &resource("hashed", "primary_key: [id, unit], privacy: {hash: [id]}");
+    let with = |keys: &str| config(&db, &api, keys, &resources);
+    let first = with(&format!("{{key: {KEY}}}"));
+    succeed(&first, &["sync"]);
+    sqlx::raw_sql(
+        "insert into rosterd.rejects (run_id, resource_id, record_key, stage, reason)
+         select 1, resource_id, '3', 'shape', 'misfit' from rosterd.resources where resource = 'people'",
+    )
+    .execute(db.pool())
+    .await
+    .unwrap();
+
+    // A run that goes on holds the erasure up; nothing is done until it has ended.
+    let hold = "update rosterd.leases set run_id = 1, owner = 'other', expires_at = now() + interval '1 hour' where resource_id = (select resource_id from rosterd.resources where resource = 'people')";
+    sqlx::raw_sql(hold).execute(db.pool()).await.unwrap();
+    let refused = run(&first, &["erase", "hr/people", "--key", "3", "--wait", "0"]);
+    assert!(
+        refused.stderr().contains("still being synced"),
+        "{}",
+        refused.stderr()
+    );
+    sqlx::raw_sql("update rosterd.leases set run_id = null, owner = null, expires_at = null")
+        .execute(db.pool())
+        .await
+        .unwrap();
+
+    let said = succeed(
+        &first,
+        &["erase", "hr/people", "--key", "3", "--reason", "ticket 17"],
+    );
+    assert!(said.contains("erased 1 rows and 1 rejects"), "{said}");
+    let said = succeed(&first, &["erase", "hr/hashed", "--key", "3, U3"]);
+    assert!(said.contains("erased 1 rows and 0 rejects"), "{said}");
+    assert!(!dump(&db).await.contains("Erasable-3"));
+    succeed(&first, &["sync", "--full"]);
+    let dumped = dump(&db).await;
+    assert!(!dumped.contains("Erasable-3") && dumped.contains("Erasable-4"));
+
+    let events = text(&db, "select message || ' ' || coalesce(data ->> 'reason', '-') from rosterd.events where kind = 'erase' order by event_id").await;
+    let events: Vec<String> = events.into_iter().flatten().collect();
+    assert!(
+        events[0].ends_with("erased a person: 1 rows, 1 rejects ticket 17"),
+        "{events:?}"
+    );
+    let left_out: i64 =
+        sqlx::query_scalar("select count(*) from rosterd.events where kind = 'erased_left_out'")
+            .fetch_one(db.pool())
+            .await
+            .unwrap();
+    assert_eq!(left_out, 2);
+
+    // Under a new key the marks of the old one still hold; without the old one nothing is loaded.
+    let failed = run(
+        &with("{key: {id: k2, secret: another-secret-of-this-test}}"),
+        &["sync", "hr/people"],
+    );
+    assert!(
+        failed.stderr().contains("privacy_key_missing"),
+        "{}",
+        failed.stderr()
+    );
+    let rotated = with(&format!(
+        "{{key: {{id: k2, secret: another-secret-of-this-test}}, former_keys: [{KEY}]}}"
+    ));
+    succeed(&rotated, &["sync", "hr/people", "--full"]);
+    assert!(!dump(&db).await.contains("Erasable-3"));
+
+    for (arguments, message) in [
+        (&["erase", "hr/hashed", "--key", "3"][..], "has 2 parts"),
+        (
+            &["erase", "hr/nobody", "--key", "3"],
+            "no such source or resource",
+        ),
+        (
+            &["erase", "hr/people", "--key", "x"],
+            "invalid text representation",
+        ),
+    ] {
+        let refused = run(&rotated, arguments);
+        assert!(refused.stderr().contains(message), "{}", refused.stderr());
+    }
+    let refused = run(&with("{}"), &["erase", "hr/people", "--key", "4"]);
+    assert!(
+        refused.stderr().contains("needs a key"),
+        "{}",
+        refused.stderr()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rows_past_their_time_go_and_are_not_loaded_again() {
     let (api, db) = (Api::start().await, TestDb::new().await);
     let people = api.collection("people");
