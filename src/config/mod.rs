@@ -102,7 +102,7 @@ section! {
         /// The process itself.
         daemon: Tried<daemon::DaemonFile>; section,
         /// Keys for hashed fields and for the list of erased persons.
-        privacy: Tried<privacy::KeysFile>,
+        privacy: Tried<privacy::PrivacyKeysFile>,
         /// The APIs, by names of your choice: lower-case letters, digits, `_`, `-`.
         sources: Tried<IndexMap<String, Tried<SourceFile>>>,
     }

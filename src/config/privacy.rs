@@ -288,7 +288,7 @@ section! {
 
 section! {
     /// A secret for keyed hashes.
-    pub(super) struct KeyFile {
+    pub(super) struct PrivacyKeyFile {
         /// Name that stands before each hash, to tell keys apart after a change: lower-case letters, digits, `_`, `-`.
         id: String; required,
         /// At least 16 characters that nobody can guess. Whoever has it can look for values by trying them.
@@ -298,17 +298,17 @@ section! {
 
 section! {
     /// Keys for hashed fields and for the list of erased persons.
-    pub(super) struct KeysFile {
+    pub(super) struct PrivacyKeysFile {
         /// The key of all hashes from now on. A new secret needs a new `id`.
-        key: KeyFile,
+        key: PrivacyKeyFile,
         /// Keys of the past. Erased persons stay away only as long as the key is known under which they were written down.
-        former_keys: Vec<KeyFile>,
+        former_keys: Vec<PrivacyKeyFile>,
     }
 }
 
 section! {
     /// How long rows are kept. Older ones are deleted for good at the next run, and are not loaded again.
-    pub(super) struct RetentionFile {
+    pub(super) struct RowRetentionFile {
         /// Field with the date or time that the age counts from. Rows without one are kept.
         column: DottedPath; required,
         /// Age from which a row goes.
@@ -319,7 +319,7 @@ section! {
 /// Shortest secret for keyed hashes.
 const SHORTEST_SECRET: usize = 16;
 
-impl KeysFile {
+impl PrivacyKeysFile {
     /// The keys, the present one first.
     pub(super) fn resolve(&self, node: &Node, problems: &mut Problems) -> Vec<PrivacyKey> {
         let former = self.former_keys.iter().flatten();
@@ -445,7 +445,7 @@ fn rule(Short(file): &Short<HashFile>) -> HashRule {
     }
 }
 
-impl RetentionFile {
+impl RowRetentionFile {
     pub(super) fn resolve(
         &self,
         privacy: &Privacy,

@@ -14,7 +14,7 @@ use super::{
     decode::{Decode, OneOrMany, Period, Short, Size, Tried, section, words},
     deletes::DeletesShort,
     endpoint::{DottedPath, Endpoint, EndpointFile, Step},
-    privacy::{PrivacyFile, PrivacyKey, RetentionFile},
+    privacy::{PrivacyFile, PrivacyKey, RowRetentionFile},
     problem::Problems,
     schedule::ScheduleFile,
     source::{Batch, Resource, WriteDisposition},
@@ -63,7 +63,7 @@ section! {
         /// What is done to records in memory, before anything of them is stored, logged or compared.
         privacy: Tried<PrivacyFile>; section,
         /// How long rows are kept.
-        retention: Tried<RetentionFile>,
+        retention: Tried<RowRetentionFile>,
     }
     later [
         "merge_key", "processing_steps", "include_from_parent", "parallelized",
