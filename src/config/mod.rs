@@ -27,6 +27,8 @@ pub mod columns;
 
 mod deletes;
 
+mod rejects;
+
 pub mod endpoint;
 
 mod paginator;

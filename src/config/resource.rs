@@ -16,6 +16,7 @@ use super::{
     endpoint::{DottedPath, Endpoint, EndpointFile, Step},
     privacy::{PrivacyFile, PrivacyKey, RowRetentionFile},
     problem::Problems,
+    rejects::RejectsFile,
     schedule::ScheduleFile,
     source::{Batch, Resource, WriteDisposition},
     tree::Node,
@@ -40,6 +41,8 @@ section! {
         allow_empty: bool = "false",
         /// How records that are gone are noticed, and what becomes of their rows: `none`, `snapshot`, or a map.
         deletes: DeletesShort = "none",
+        /// What becomes of a run whose records could not all become rows.
+        rejects: RejectsFile; section,
         /// When the resource is due: `*/15 * * * *`, `every 15m`, or a map. Left out or null: only on request.
         schedule: ScheduleFile,
         /// The table should never be older than this; `resource_health` says `late` when it is.
@@ -284,6 +287,7 @@ impl ResourceFile {
             write_disposition,
             allow_empty: self.allow_empty,
             deletes,
+            tolerated_rejects: self.rejects.tolerate.0,
             schedule: match schedule {
                 Some(schedule) => Some(schedule?),
                 None => None,

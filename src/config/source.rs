@@ -166,6 +166,8 @@ pub struct Resource {
     /// Under replace: an empty but complete walk empties the table.
     pub allow_empty: bool,
     pub deletes: Deletes,
+    /// Rejects that leave a run succeeded.
+    pub tolerated_rejects: Tolerance,
     /// `None`: runs only on request.
     pub schedule: Option<Schedule>,
     /// `None`: objects flattened and lists as `jsonb`. 0: objects too as `jsonb`. N: N levels of lists as tables.
@@ -195,6 +197,26 @@ pub enum WriteDisposition {
     Append,
     Replace,
     Merge,
+}
+
+/// How many of a run's records may be rejected.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Tolerance {
+    Records(u64),
+    /// Of the records that were read.
+    Percent(f64),
+}
+
+impl Tolerance {
+    #[must_use]
+    pub fn covers(self, rejected: u64, read: u64) -> bool {
+        match self {
+            Self::Records(most) => rejected <= most,
+            // Counts of records are far below the numbers that a double cannot tell apart.
+            #[expect(clippy::cast_precision_loss, reason = "see above")]
+            Self::Percent(most) => rejected as f64 * 100.0 <= most * read as f64,
+        }
+    }
 }
 
 /// How records that are gone are noticed, and what becomes of their rows.

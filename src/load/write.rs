@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     failpoint,
-    shape::{self, BYTEA_ARRAY_OID, ChildRows, Kind, Layout, Probe},
+    shape::{self, BYTEA_ARRAY_OID, ChildRows, Kind, Layout, Probe, RowKeys},
 };
 
 /// A table that rows are written to.
@@ -54,6 +54,10 @@ pub struct Segment {
     pub children: Vec<ChildRows>,
     /// Ids and hashes of the rows, where lists have tables.
     pub roots: Vec<(String, [u8; 16])>,
+    /// Where in `keys` the key of each row stands.
+    pub rows: Vec<u32>,
+    /// For telling a refused row's name.
+    pub keys: RowKeys,
 }
 
 /// What a batch did to its table.
@@ -69,7 +73,7 @@ pub struct Written {
 /// A row that the table itself refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
-    /// The row's key as text, fields joined by `,`.
+    /// The row's key as text, as in the rejects of `shape`.
     pub key: Option<String>,
     pub sqlstate: String,
 }
@@ -258,7 +262,7 @@ async fn write_rows<'a>(
                     work.push((right, way));
                     work.push((left, way));
                 } else {
-                    let key = rows.first().and_then(|rows| key_text(like, rows.bytes()));
+                    let key = rows.first().and_then(key_text);
                     written.refused.push(Refused {
                         key,
                         sqlstate: error.sqlstate().unwrap_or_default().to_owned(),
@@ -409,47 +413,10 @@ pub(super) async fn copy_tuples(
     Ok(copied)
 }
 
-/// The key of an encoded tuple as text, for a reject. `None` for kinds that have no short text.
-fn key_text(like: &Segment, tuple: &[u8]) -> Option<String> {
-    let fields = fields(tuple)?;
-    let mut parts = Vec::with_capacity(like.layout.key.len());
-    for at in &like.layout.key {
-        let bytes = (*fields.get(*at)?)?;
-        parts.push(match like.layout.columns.get(*at)?.kind {
-            Kind::BigInt => i64::from_be_bytes(bytes.try_into().ok()?).to_string(),
-            Kind::Text => String::from_utf8(bytes.to_vec()).ok()?,
-            Kind::Boolean
-            | Kind::Numeric
-            | Kind::Double
-            | Kind::Date
-            | Kind::Time
-            | Kind::Timestamp
-            | Kind::Timestamptz
-            | Kind::Interval
-            | Kind::Bytea
-            | Kind::Jsonb => return None,
-        });
-    }
-    (!parts.is_empty()).then(|| parts.join(","))
-}
-
-/// Splits one binary tuple into its fields; `None` inside stands for SQL null.
-fn fields(tuple: &[u8]) -> Option<Vec<Option<&[u8]>>> {
-    let (count, mut rest) = tuple.split_first_chunk::<2>()?;
-    let count = usize::try_from(i16::from_be_bytes(*count)).ok()?;
-    let mut fields = Vec::with_capacity(count);
-    for _ in 0..count {
-        let (length, after) = rest.split_first_chunk::<4>()?;
-        match usize::try_from(i32::from_be_bytes(*length)) {
-            Ok(length) => {
-                fields.push(Some(after.get(..length)?));
-                rest = after.get(length..)?;
-            }
-            Err(_) => {
-                fields.push(None);
-                rest = after;
-            }
-        }
-    }
-    Some(fields)
+/// The key of the first of these rows as text.
+fn key_text(rows: &Rows<'_>) -> Option<String> {
+    let first = rows.tuples.first()?;
+    let place = rows.segment.tuples.iter().position(|t| t == first)?;
+    let row = usize::try_from(*rows.segment.rows.get(place)?).ok()?;
+    rows.segment.keys.text(row)
 }

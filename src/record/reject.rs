@@ -118,3 +118,22 @@ pub async fn resolve_rejects(
     .await?;
     Ok(done.rows_affected())
 }
+
+/// Closes the open rejects that a walk over everything did not meet: their records are loaded or gone.
+/// Returns how many.
+///
+/// # Errors
+///
+/// [`Error::Database`].
+pub async fn resolve_unmet_rejects(conn: &mut PgConnection, claim: &Claim) -> Result<u64, Error> {
+    let done = sqlx::query(
+        "update rosterd.rejects
+            set resolved_at = clock_timestamp(), resolution = 'not met by run ' || $1 || ', which read everything'
+          where resource_id = $2 and resolved_at is null and last_seen_run is distinct from $1",
+    )
+    .bind(claim.run_id)
+    .bind(claim.resource_id)
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected())
+}

@@ -30,7 +30,7 @@ pub use keys::{KeyHashing, KeySet};
 pub use name::identifier;
 pub use nest::{ChildRows, ELEMENT, ROOT_ID, ROW_ID};
 pub use privacy::{AS_IS, Hasher, Screen, ScreenSpec, Screened, treatment, written_key};
-pub use scan::{BinaryArray, HashArray, Probe, Scan, ScanRow};
+pub use scan::{BinaryArray, HashArray, Probe, RowKeys, Scan, ScanRow};
 
 /// rosterd's own columns as they stand at the end of each tuple, with their types.
 pub const SYSTEM_COLUMNS: [(&str, &str); 3] = [

@@ -6,12 +6,14 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use xxhash_rust::xxh3::{xxh3_128, xxh3_128_with_seed};
 
 use super::cursor::{CursorValue, Highest};
 use super::json::{self, Malformed, Reader, Token, Value};
+use super::time::{DAY_SECONDS, POSTGRES_EPOCH_DAYS};
 use super::value::{self, Misfit, Reading, Sink};
 use super::{BYTEA_OID, Kind, Layout, Reject, reason};
 use crate::config::endpoint::{DottedPath, Step};
@@ -35,7 +37,7 @@ pub struct Scan {
     pub cursor_future: u64,
     /// What the key columns must be able to hold: their kinds so far, widened by this page.
     pub(super) key_kinds: Vec<Kind>,
-    keys: Keys,
+    keys: Arc<Keys>,
 }
 
 /// A record that may become a row.
@@ -58,6 +60,50 @@ impl fmt::Debug for Scan {
             .field("duplicates", &self.duplicates)
             .finish_non_exhaustive()
     }
+}
+
+/// The keys of a page's rows as people would write them.
+#[derive(Clone, Default)]
+pub struct RowKeys {
+    keys: Arc<Keys>,
+    kinds: Vec<Kind>,
+}
+
+impl RowKeys {
+    /// By the row's position in [`Scan::rows`]. `None` for rows without a key.
+    #[must_use]
+    pub fn text(&self, row: usize) -> Option<String> {
+        let first = row * self.kinds.len();
+        let parts = self
+            .kinds
+            .iter()
+            .enumerate()
+            .map(|(part, kind)| spelled(*kind, self.keys.part(first + part)));
+        clip(parts.collect::<Vec<_>>().join(", "))
+    }
+}
+
+impl fmt::Debug for RowKeys {
+    /// No key: they are personal.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RowKeys").finish_non_exhaustive()
+    }
+}
+
+/// A part of a canonical key as people write it: days and instants are counts of microseconds there.
+fn spelled(kind: Kind, part: &[u8]) -> String {
+    let text = String::from_utf8_lossy(part);
+    let instant = || {
+        let micros: i64 = text.parse().ok()?;
+        let epoch = POSTGRES_EPOCH_DAYS * DAY_SECONDS * 1_000_000;
+        DateTime::from_timestamp_micros(micros.checked_add(epoch)?)
+    };
+    let spelled = match kind {
+        Kind::Date => instant().map(|day| day.format("%Y-%m-%d").to_string()),
+        Kind::Timestamptz => instant().map(|at| at.to_rfc3339_opts(SecondsFormat::AutoSi, true)),
+        _ => None,
+    };
+    spelled.unwrap_or_else(|| text.into_owned())
 }
 
 /// The key texts of all rows, one after the other.
@@ -142,11 +188,18 @@ impl fmt::Debug for HashArray {
 
 impl Scan {
     /// The key of a row as text, for its reject.
-    pub(super) fn key_text(&self, row: usize) -> Option<String> {
-        let width = self.key_kinds.len();
-        let parts = (row * width..(row + 1) * width)
-            .map(|part| String::from_utf8_lossy(self.keys.part(part)).into_owned());
-        clip(parts.collect::<Vec<_>>().join(", "))
+    #[must_use]
+    pub fn key_text(&self, row: usize) -> Option<String> {
+        self.row_keys().text(row)
+    }
+
+    /// The keys of all rows as texts, to outlive the scan.
+    #[must_use]
+    pub fn row_keys(&self) -> RowKeys {
+        RowKeys {
+            keys: Arc::clone(&self.keys),
+            kinds: self.key_kinds.clone(),
+        }
     }
 
     /// The rows' keys and hashes as binary arrays. `None` when there is no key, no row, or the key
@@ -294,7 +347,7 @@ pub(super) fn scan(
         cursor_missing: highest.missing(),
         cursor_future: highest.future,
         key_kinds,
-        keys,
+        keys: Arc::new(keys),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     config::source,
     load::write::{Segment, Way},
     record::{Counters, NewReject},
-    shape::{BinaryArray, Encoded, KeySet, Layout},
+    shape::{BinaryArray, Encoded, KeySet, Layout, RowKeys},
 };
 
 /// Bytes of rows beside which the cost of a transaction does not count.
@@ -22,6 +22,8 @@ pub struct Batch {
     /// Keys of the rows in `segments`; no key may stand twice in one batch.
     pub keys: KeySet,
     pub rejects: Vec<NewReject>,
+    /// Keys of records that became rows, while there are rejects that may be theirs.
+    pub loaded: Vec<String>,
     /// Keys of all records that were read, where a snapshot is made: arrays of the key's parts.
     pub seen: Vec<Vec<BinaryArray>>,
     pub counters: Counters,
@@ -71,7 +73,14 @@ impl Batch {
     }
 
     /// Takes the rows of one page that go one way.
-    pub fn push(&mut self, encoded: Encoded, layout: &Arc<Layout>, keyed: bool, way: Way) {
+    pub fn push(
+        &mut self,
+        encoded: Encoded,
+        keys: RowKeys,
+        layout: &Arc<Layout>,
+        keyed: bool,
+        way: Way,
+    ) {
         let of_lists: usize = encoded.children.iter().map(|rows| rows.data.len()).sum();
         self.bytes += encoded.data.len() + of_lists;
         self.opened.get_or_insert_with(Instant::now);
@@ -83,6 +92,8 @@ impl Batch {
             tuples: encoded.tuples,
             children: encoded.children,
             roots: encoded.roots,
+            rows: encoded.rows,
+            keys,
         });
     }
 

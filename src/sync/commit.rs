@@ -77,6 +77,8 @@ pub(super) struct Opened {
     pub(super) columns: Vec<Column>,
     pub(super) families: Vec<Family>,
     pub(super) has_rows: bool,
+    /// Whether records of earlier runs wait to be loaded after all.
+    pub(super) has_rejects: bool,
     pub(super) cursor: Option<Cursor>,
 }
 
@@ -90,6 +92,8 @@ pub(super) struct Conclusion {
     pub(super) sweep: Option<Vec<(Ident, Kind)>>,
     /// Why they stay.
     pub(super) held: Option<Fault>,
+    /// Whether each record of the source was read by this run.
+    pub(super) read_everything: bool,
 }
 
 /// What a commit did.
@@ -130,6 +134,7 @@ async fn try_open(
 
     let mut connection = context.pool.acquire().await.map_err(connecting)?;
     let cursor = record::cursor(&mut connection, claim.resource_id, WHOLE).await?;
+    let has_rejects = record::open_rejects(&mut connection, claim.resource_id).await? > 0;
     let found = table::inspect(&mut connection, &name).await?;
     let catalogue = record::columns(&mut connection, name.schema.name(), name.table.name()).await?;
     let paths: Vec<(String, Vec<String>)> = catalogue
@@ -193,6 +198,7 @@ async fn try_open(
         columns,
         families,
         has_rows,
+        has_rejects,
         cursor,
     })
 }
@@ -440,6 +446,13 @@ impl Store {
         counters.rows_rejected += signed(refused.len() as u64);
         counters.write_ms += i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
 
+        let loaded: Vec<String> = batch
+            .loaded
+            .iter()
+            .filter(|key| !refused.iter().any(|r| r.key.as_ref() == Some(*key)))
+            .cloned()
+            .collect();
+        record::resolve_rejects(&mut transaction, &self.claim, &loaded).await?;
         record::reject(&mut transaction, &self.claim, &batch.rejects).await?;
         record::reject(&mut transaction, &self.claim, &refused).await?;
         let version = self
@@ -514,7 +527,13 @@ impl Store {
         };
         let before = self.gauge.counters();
         let rejected = before.rows_rejected - batch.counters.rows_rejected + counters.rows_rejected;
-        let rejects = (rejected > 0).then(|| rejects_fault(rejected, before.records_read));
+        if conclusion.read_everything {
+            record::resolve_unmet_rejects(&mut *transaction, &self.claim).await?;
+        }
+        let count = |count: i64| u64::try_from(count).unwrap_or_default();
+        let tolerated = self.context.resource.tolerated_rejects;
+        let rejects = (!tolerated.covers(count(rejected), count(before.records_read)))
+            .then(|| rejects_fault(rejected, before.records_read));
         let fault = conclusion.held.clone().or(rejects);
         let ending = Ending {
             status: if fault.is_some() {

@@ -61,6 +61,8 @@ pub struct Plan {
     /// Value of the incremental parameter.
     pub start_value: Option<String>,
     pub resume: Option<Checkpoint>,
+    /// Whether the walk begins at the very beginning.
+    pub reads_everything: bool,
     /// Whether rows that the walk does not see are gone: it is over everything, and they are to go.
     pub is_snapshot: bool,
     /// Whether they may go however many they are.
@@ -117,6 +119,7 @@ impl Plan {
         Ok(Self {
             cursor,
             start_value,
+            reads_everything: reads_everything && resume.is_none(),
             resume,
             is_snapshot,
             allow_deletes: start == Start::AnewAllowingDeletes,

@@ -156,6 +156,8 @@ struct Walker {
     /// was empty at the start and no known key was met.
     probing: bool,
     has_rows: bool,
+    /// Whether a record that loads may have been rejected before.
+    has_rejects: bool,
     batch: Batch,
     in_flight: Option<InFlight>,
     read: Read,
@@ -207,6 +209,7 @@ impl Walker {
             layout,
             probing: merging && opened.has_rows,
             has_rows: opened.has_rows,
+            has_rejects: opened.has_rejects,
             batch: Batch::default(),
             in_flight: None,
             read: Read::default(),
@@ -368,6 +371,7 @@ impl Walker {
         }
 
         self.sight(&scan, nameless);
+        self.note_loaded(&scan, &rejected);
         let unchanged = standings
             .iter()
             .filter(|standing| **standing == Standing::Unchanged)
@@ -397,6 +401,20 @@ impl Walker {
         }
         self.note_checkpoint(page, &scan);
         Ok(())
+    }
+
+    /// Notes the keys of a page's good records, where one of them may have been bad before.
+    fn note_loaded(&mut self, scan: &Scan, rejected: &[Reject]) {
+        if self.has_rejects {
+            let bad: std::collections::HashSet<usize> =
+                rejected.iter().map(|reject| reject.record).collect();
+            let good = scan.rows.iter().enumerate();
+            let good = good.filter(|(_, row)| !bad.contains(&(row.record as usize)));
+            self.batch
+                .loaded
+                .extend(good.filter_map(|(at, _)| scan.key_text(at)));
+        }
+        self.has_rejects |= !rejected.is_empty();
     }
 
     /// Remembers the keys of a page, once the table has the types that they need.
@@ -547,8 +565,13 @@ impl Walker {
             ..Counters::default()
         });
         let rejects = std::mem::take(&mut encoded.rejects);
-        self.batch
-            .push(encoded, &self.layout, self.store.keyed, way);
+        self.batch.push(
+            encoded,
+            scan.row_keys(),
+            &self.layout,
+            self.store.keyed,
+            way,
+        );
         Ok(rejects)
     }
 
@@ -709,6 +732,7 @@ impl Walker {
             watermark_at: read.cap,
             sweep: verdict.sweep,
             held: verdict.held,
+            read_everything: plan.reads_everything,
         };
         self.hand_over(Some(conclusion)).await?;
         match self.settle().await? {

@@ -33,6 +33,8 @@ mod privacy;
 
 mod record;
 
+mod rejects;
+
 mod replicas;
 
 mod scheduling;
