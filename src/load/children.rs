@@ -51,7 +51,8 @@ pub async fn begin_walk(
 }
 
 /// Makes the lists of the rows in `segments` what these say, in one child table. `root` and
-/// `table` are those of the walk where there is one.
+/// `table` are those of the walk where there is one. `refused`: ids of rows that the table did not
+/// take; their lists stay as they are, as the rows do.
 ///
 /// # Errors
 ///
@@ -63,13 +64,11 @@ pub async fn write(
     family: usize,
     layout: &Layout,
     segments: &[Segment],
+    refused: &[&str],
 ) -> Result<(), Error> {
     let failed = || Error::database("writing the rows of lists");
     let run = |statement: String| sql::safe(statement);
-    let roots: Vec<&str> = segments
-        .iter()
-        .flat_map(|segment| segment.roots.iter().map(|(id, _)| id.as_str()))
-        .collect();
+    let roots: Vec<&str> = written_roots(segments, refused).map(|(id, _)| id).collect();
     if roots.is_empty() {
         return Ok(());
     }
@@ -92,6 +91,7 @@ pub async fn write(
         .map_err(failed())?;
     sqlx::query(run(sql::insert_lists(root, table, &layout.columns)))
         .persistent(false)
+        .bind(refused)
         .execute(&mut *connection)
         .await
         .map_err(failed())?;
@@ -100,6 +100,17 @@ pub async fn write(
         .await
         .map_err(failed())?;
     Ok(())
+}
+
+/// Ids and hashes of the rows that the table took.
+fn written_roots<'a>(
+    segments: &'a [Segment],
+    refused: &'a [&str],
+) -> impl Iterator<Item = (&'a str, &'a [u8])> {
+    let roots = segments.iter().flat_map(|segment| &segment.roots);
+    roots
+        .map(|(id, hash)| (id.as_str(), hash.as_slice()))
+        .filter(|(id, _)| !refused.contains(id))
 }
 
 /// Gives rows whose columns are unchanged, but not their lists, the hash and the marks of this run.
@@ -113,12 +124,9 @@ pub async fn touch_roots(
     root: &TableName,
     run_id: i64,
     segments: &[Segment],
+    refused: &[&str],
 ) -> Result<u64, Error> {
-    let (mut ids, mut hashes): (Vec<&str>, Vec<&[u8]>) = (Vec::new(), Vec::new());
-    for (id, hash) in segments.iter().flat_map(|segment| &segment.roots) {
-        ids.push(id);
-        hashes.push(hash);
-    }
+    let (ids, hashes): (Vec<&str>, Vec<&[u8]>) = written_roots(segments, refused).unzip();
     Ok(sqlx::query(sql::safe(sql::touch_roots(root)))
         .persistent(false)
         .bind(&ids)

@@ -384,12 +384,13 @@ pub(super) fn delete_lists(table: &TableName) -> String {
     )
 }
 
-/// Adds what the lists hold anew, except of rows that the table refused.
+/// Adds what the lists hold anew, except of rows that the table refused, `$1`, or does not have.
 pub(super) fn insert_lists(root: &TableName, table: &TableName, columns: &[Column]) -> String {
     let columns = all_columns(columns);
     format!(
         "insert into {table} ({columns}) select {columns} from {STAGE} as s \
          where not exists (select 1 from {table} as t where t.\"{ROW_ID}\" = s.\"{ROW_ID}\") \
+           and s.\"{ROOT_ID}\" <> all ($1) \
            and exists (select 1 from {root} as r where r.\"{ROW_ID}\" = s.\"{ROOT_ID}\")"
     )
 }

@@ -76,6 +76,8 @@ pub struct Refused {
     /// The row's key as text, as in the rejects of `shape`.
     pub key: Option<String>,
     pub sqlstate: String,
+    /// The row's id, where lists have tables: its lists must stay as the table has them.
+    pub root: Option<String>,
 }
 
 /// What a probed row is to the table.
@@ -231,6 +233,19 @@ impl<'a> Rows<'a> {
     }
 }
 
+impl Rows<'_> {
+    /// Id of the first row, where lists have tables.
+    fn root(&self) -> Option<String> {
+        let first = self.tuples.first()?;
+        let at = self
+            .segment
+            .tuples
+            .iter()
+            .position(|range| range.start == first.start)?;
+        self.segment.roots.get(at).map(|(id, _)| id.clone())
+    }
+}
+
 /// Writes rows of one layout, halving them around any row that the table refuses.
 async fn write_rows<'a>(
     connection: &mut PgConnection,
@@ -262,9 +277,10 @@ async fn write_rows<'a>(
                     work.push((right, way));
                     work.push((left, way));
                 } else {
-                    let key = rows.first().and_then(key_text);
+                    let row = rows.first();
                     written.refused.push(Refused {
-                        key,
+                        key: row.and_then(key_text),
+                        root: row.and_then(Rows::root),
                         sqlstate: error.sqlstate().unwrap_or_default().to_owned(),
                     });
                 }

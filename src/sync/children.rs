@@ -10,7 +10,7 @@ use crate::{
         children, replace,
         sql::TableName,
         table::{self, Change},
-        write::Segment,
+        write::{Refused, Segment},
     },
     record::{self, CatalogColumn, Claim},
     shape::{Column, ELEMENT, Family, Layout, ROW_ID},
@@ -116,7 +116,12 @@ impl Store {
         &self,
         transaction: &mut PgConnection,
         segments: &[Segment],
+        refused: &[Refused],
     ) -> Result<u64, Error> {
+        let refused: Vec<&str> = refused
+            .iter()
+            .filter_map(|row| row.root.as_deref())
+            .collect();
         let Some(layout) = segments.last().map(|segment| &segment.layout) else {
             return Ok(0);
         };
@@ -129,9 +134,18 @@ impl Store {
             if self.walk.is_some() {
                 name = replace::walk_table(&name);
             }
-            children::write(transaction, root, &name, place, &family.layout, segments).await?;
+            children::write(
+                transaction,
+                root,
+                &name,
+                place,
+                &family.layout,
+                segments,
+                &refused,
+            )
+            .await?;
         }
-        Ok(children::touch_roots(transaction, root, self.claim.run_id, segments).await?)
+        Ok(children::touch_roots(transaction, root, self.claim.run_id, segments, &refused).await?)
     }
 
     /// The end of a `replace` walk, after that of the root table.

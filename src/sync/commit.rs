@@ -416,7 +416,7 @@ impl Store {
         };
         let mut written = write::write(&mut transaction, into, &batch.segments).await?;
         let in_lists = self
-            .write_children(&mut transaction, &batch.segments)
+            .write_children(&mut transaction, &batch.segments, &written.refused)
             .await?;
         written.updated += in_lists;
         written.unchanged = written.unchanged.saturating_sub(in_lists);

@@ -199,3 +199,29 @@ async fn zero_levels_keep_objects_whole() {
         json!([{"a": {"b": [1]}}])
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_the_table_refuses_keeps_its_lists_and_is_tried_again() {
+    let docs = Documents::new(MERGE).await;
+    docs.load(r#"[{"id": 1, "name": "A", "tags": ["x"]}, {"id": 2, "name": "B", "tags": ["y"]}]"#)
+        .await;
+    docs.execute("alter table hr.docs add constraint plain check (name <> 'C')")
+        .await;
+    let changed =
+        r#"[{"id": 1, "name": "C", "tags": ["z"]}, {"id": 2, "name": "D", "tags": ["w"]}]"#;
+    let state = "select d.id, d.name, t.value from hr.docs d join hr.docs__tags t on t._rosterd_root_id = d._rosterd_id order by 1";
+
+    assert_eq!(docs.sync(changed).await.0, "partial");
+    assert_eq!(
+        docs.json(state).await,
+        json!([{"id": 1, "name": "A", "value": "x"}, {"id": 2, "name": "D", "value": "w"}])
+    );
+
+    docs.execute("alter table hr.docs drop constraint plain")
+        .await;
+    docs.load(changed).await;
+    assert_eq!(
+        docs.json(state).await,
+        json!([{"id": 1, "name": "C", "value": "z"}, {"id": 2, "name": "D", "value": "w"}])
+    );
+}

@@ -79,6 +79,14 @@ impl Documents {
         assert_eq!(status, "succeeded", "{log}");
     }
 
+    /// Does something to the tables that rosterd did not.
+    pub(crate) async fn execute(&self, statement: &'static str) {
+        sqlx::raw_sql(statement)
+            .execute(self.db.pool())
+            .await
+            .unwrap();
+    }
+
     /// The rows of a query as a list of objects, all digits kept.
     pub(crate) async fn json(&self, query: &str) -> Value {
         let query =
