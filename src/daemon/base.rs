@@ -5,7 +5,6 @@ use tracing::{info, warn};
 
 use super::systemd;
 use crate::{
-    clock,
     config::Config,
     postgres::{self, Pool, Server},
     record::{self, Registered, Worker},
@@ -76,7 +75,8 @@ impl Base {
                 "migrated schema rosterd"
             );
         }
-        Ok(record::register(&self.pool, config, clock::now()).await?)
+        let now = record::now(&self.pool).await?;
+        Ok(record::register(&self.pool, config, now).await?)
     }
 
     /// Closes the pool and, where we started it, stops the server.

@@ -33,7 +33,7 @@ pub use base::Base;
 
 use crate::{
     config::{self, Config, Environment},
-    record::report::Reports,
+    record::{self, report::Reports},
     schedule::{Scheduler, Turn, wake::Wakes},
     serve::{self, Health},
     sync::Fleet,
@@ -221,7 +221,8 @@ impl Running {
         let before = Arc::clone(&self.fleet.borrow());
         note_what_needs_a_restart(&before.config, &config);
         let fleet = Fleet::new(Arc::clone(&config), Some(&before))?;
-        let registered = crate::record::register(&base.pool, &config, crate::clock::now()).await?;
+        let now = record::now(&base.pool).await?;
+        let registered = record::register(&base.pool, &config, now).await?;
         self.wakes
             .set(&fleet.schedules())
             .await

@@ -13,7 +13,6 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, error, info, warn};
 
 use crate::{
-    clock,
     fault::{Class, Fault},
     postgres::{self, Pool},
     record::{self, Claim, Ending, Status, Worker},
@@ -77,21 +76,23 @@ impl Scheduler {
         let fleet = Arc::clone(&self.fleet.borrow());
         let poll = fleet.config.daemon.poll;
         let limit = free.available_permits();
-        let claims =
-            match record::claim_due(&self.pool, &self.worker, &fleet.config, limit, clock::now())
-                .await
-            {
-                Ok(claims) => claims,
-                Err(error) => {
-                    let fault = self.reason(&error).await;
-                    warn!(
-                        error = fault.message,
-                        hint = fault.hint,
-                        "the schedule could not be read; trying again"
-                    );
-                    return (poll, None);
-                }
-            };
+        let claims = async {
+            // The database's time, so that replicas with different clocks agree on what is due.
+            let now = record::now(&self.pool).await?;
+            record::claim_due(&self.pool, &self.worker, &fleet.config, limit, now).await
+        };
+        let claims = match claims.await {
+            Ok(claims) => claims,
+            Err(error) => {
+                let fault = self.reason(&error).await;
+                warn!(
+                    error = fault.message,
+                    hint = fault.hint,
+                    "the schedule could not be read; trying again"
+                );
+                return (poll, None);
+            }
+        };
         let claimed = claims.len();
         for claim in claims {
             let Ok(permit) = Arc::clone(free).try_acquire_owned() else {
