@@ -256,16 +256,31 @@ impl Home {
 
     /// Leaves the users, and answers whether nobody is left. To be asked under [`Self::lock`], so
     /// that nobody comes in between.
-    pub(super) fn leave_users(&self, users: File) -> Result<bool, Error> {
+    ///
+    /// Between its fork and its exec a child that another thread starts holds copies of our files,
+    /// and with them our locks. So a lock is given back by name, and one that is held is asked for
+    /// again before it counts as another process's.
+    pub(super) async fn leave_users(&self, users: File) -> Result<bool, Error> {
+        users.unlock().ok();
         drop(users);
         let path = self.folder.join("users.lock");
-        match open_lock(&path)?.try_lock() {
-            Ok(()) => Ok(true),
-            Err(TryLockError::WouldBlock) => Ok(false),
-            Err(TryLockError::Error(error)) => Err(Error::io("lock", &path)(error)),
+        let file = open_lock(&path)?;
+        let deadline = Instant::now() + FORK_WAIT;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(true),
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                    sleep(Duration::from_millis(20)).await;
+                }
+                Err(TryLockError::WouldBlock) => return Ok(false),
+                Err(TryLockError::Error(error)) => return Err(Error::io("lock", &path)(error)),
+            }
         }
     }
 }
+
+/// Longest time between a child's fork and its exec, on a busy machine.
+const FORK_WAIT: Duration = Duration::from_millis(500);
 
 /// 128 bits from the kernel, in hexadecimal.
 pub(super) fn random_password() -> Result<String, Error> {

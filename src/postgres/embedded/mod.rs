@@ -90,7 +90,7 @@ impl Embedded {
         cluster.create().await?;
         let running = cluster.start_or_adopt().await?;
         if let Err(error) = cluster.create_database().await {
-            if cluster.home().leave_users(users)? {
+            if cluster.home().leave_users(users).await? {
                 cluster.shut_down(running).await?;
             }
             return Err(error);
@@ -131,7 +131,7 @@ impl Embedded {
             return Err(Error::SupervisorDied);
         };
         let _lock = self.cluster.home().lock().await?;
-        if !self.cluster.home().leave_users(supervised.users)? {
+        if !self.cluster.home().leave_users(supervised.users).await? {
             tracing::info!("the embedded PostgreSQL stays up, another process uses it");
             return Ok(());
         }
