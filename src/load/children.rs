@@ -50,9 +50,10 @@ pub async fn begin_walk(
     super::replace::begin(connection, walk, layout, true).await
 }
 
-/// Makes the lists of the rows in `segments` what these say, in one child table. `root` and
-/// `table` are those of the walk where there is one. `refused`: ids of rows that the table did not
-/// take; their lists stay as they are, as the rows do.
+/// Makes the lists of the rows in `segments` what these say, in one child table.
+///
+/// `root` and `table` are those of the walk where there is one. `refused` are ids of rows that the
+/// table did not take; their lists stay as they are, as the rows do.
 ///
 /// # Errors
 ///
