@@ -20,8 +20,9 @@
 //! 5. **Shape.** [`shape::Mapper`] scans a page for keys, hashes and cursor values. [`load::write::probe`]
 //!    answers which of those rows Postgres has already as they are; only the others are typed, straight
 //!    into the bytes of a binary COPY.
-//! 6. **Load.** When the batch is full, [`sync::commit`] begins a transaction: missing columns are added
-//!    ([`load::table`]), rows are copied into a staging table and merged ([`load::write`]).
+//! 6. **Load.** When the batch is full, [`sync::commit`] first adds missing columns in a transaction of
+//!    their own ([`load::table`]), so that no page waits behind a lock. Then it begins the batch's: new
+//!    rows are copied straight into the table, changed ones staged and merged ([`load::write`]).
 //! 7. **Commit.** In the same transaction go rejects, counters and checkpoint, and as its last statement
 //!    [`record::fence`]: whoever lost the lease meanwhile commits nothing. The next page was being fetched
 //!    all the while.
