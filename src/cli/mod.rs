@@ -23,6 +23,8 @@ mod pause;
 
 mod preview;
 
+pub mod ready;
+
 mod reset;
 
 mod run;
@@ -117,7 +119,7 @@ enum Command {
     Migrate,
     /// Print the JSON Schema of the configuration file.
     Schema,
-    /// Write a commented configuration to start from.
+    /// Write a configuration to start from: an example, a ready one, or one made from dlt's.
     Init(init::Arguments),
     /// Try it all: a sample HR API, an embedded Postgres, the real daemon.
     Demo(demo::Arguments),

@@ -59,6 +59,8 @@ mod effective;
 
 mod reference;
 
+pub mod from_dlt;
+
 use std::{collections::HashMap, fs::File, io::Read, path::Path};
 
 use indexmap::IndexMap;
@@ -140,7 +142,15 @@ pub fn from_str(text: &str) -> Result<Config, Problems> {
 /// # Errors
 /// As [`load`].
 pub fn from_str_with(text: &str, environment: &Environment) -> Result<Config, Problems> {
-    parse("rosterd.yaml", text, environment, false)
+    from_named("rosterd.yaml", text, environment)
+}
+
+/// Like [`from_str_with`], with a name of the file for the problems.
+///
+/// # Errors
+/// As [`load`].
+pub fn from_named(file: &str, text: &str, environment: &Environment) -> Result<Config, Problems> {
+    parse(file, text, environment, false)
 }
 
 /// The JSON Schema of what the file may say, for editors and for `rosterd schema`.

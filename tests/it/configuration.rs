@@ -24,8 +24,8 @@ fn a_first_configuration_is_written_once_and_checked_with_all_its_problems() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("mine.yaml");
     let path = file.to_str().unwrap();
-    assert_eq!(run("", &["init", path]).0, 0);
-    let (code, _, said) = run("", &["init", path]);
+    assert_eq!(run("", &["init", "-o", path]).0, 0);
+    let (code, _, said) = run("", &["init", "-o", path]);
     assert_eq!(code, 1);
     assert!(said.contains("is there already"), "{said}");
     assert!(Path::new(path).exists());

@@ -25,6 +25,8 @@ mod demo;
 
 mod fetch;
 
+mod from_dlt;
+
 mod nesting;
 
 mod postgres;
