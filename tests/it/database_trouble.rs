@@ -292,7 +292,8 @@ async fn a_table_changed_by_people_stops_its_resource_only() {
     sqlx::raw_sql(
         "create schema hr authorization keeper; set role keeper;
          create table hr.unkeyed (id bigint, name text, salary bigint, updated_at timestamptz);
-         create table hr.fitting (id bigint primary key, name text, salary bigint, updated_at timestamptz)",
+         create table hr.fitting (id bigint primary key, name text, salary bigint, updated_at timestamptz);
+         reset role",
     )
     .execute(&pool)
     .await
@@ -309,8 +310,7 @@ async fn a_table_changed_by_people_stops_its_resource_only() {
 
     let before = cursors(&pool).await;
     sqlx::raw_sql(
-        "reset role;
-         alter table hr.revoked owner to current_user; revoke all on hr.revoked from keeper;
+        "alter table hr.revoked owner to current_user; revoke all on hr.revoked from keeper;
          drop table hr.dropped;
          alter table hr.renamed rename column salary to pay;
          alter table hr.retyped alter column salary type money using salary::text::money;
