@@ -15,7 +15,6 @@ use super::hint::{Hints, RuleId};
 use super::json::{self, Token, Value};
 use super::name::{self, Names};
 use super::nest::{self, ChildRows, Nest};
-use super::privacy::Screened;
 use super::scan::{self, Scan, Wanted};
 use super::time::Instant;
 use super::tree::{FieldId, Tree, Unreadable};
@@ -315,23 +314,14 @@ impl Mapper {
     /// Cursor values above `cap` (the API's own time when the walk began) are counted, not used.
     #[must_use]
     pub fn scan(&self, body: &[u8], records: &[Range<u32>], cap: Option<DateTime<Utc>>) -> Scan {
-        self.look(body, records, None, cap)
+        self.scan_beside(body, records, None, cap)
     }
 
-    /// [`Mapper::scan`] of a page that went through a [`Screen`](super::Screen). `original` is the
-    /// body as the API sent it, where cursor values are read that the rules keep from the rows.
+    /// [`Mapper::scan`] of a page that went through a [`Screen`](super::Screen). `originals` are the
+    /// body as the API sent it and the records' places in it: cursor values that the rules keep from
+    /// the rows are read there.
     #[must_use]
-    pub fn scan_screened(
-        &self,
-        page: &Screened,
-        original: &[u8],
-        cap: Option<DateTime<Utc>>,
-    ) -> Scan {
-        let originals = page.originals.as_deref().map(|ranges| (original, ranges));
-        self.look(&page.body, &page.records, originals, cap)
-    }
-
-    fn look(
+    pub fn scan_beside(
         &self,
         body: &[u8],
         records: &[Range<u32>],

@@ -232,6 +232,11 @@ fn connecting(error: sqlx::Error) -> Error {
 }
 
 impl Store {
+    /// Whether rows meet those of the table by their key.
+    pub(super) fn is_merging(&self) -> bool {
+        self.keyed && self.context.resource.write_disposition == WriteDisposition::Merge
+    }
+
     /// Begins a walk that goes on with no other: what earlier ones saw does not count for it.
     pub(super) fn begin_generation(&self) {
         self.generation.fetch_add(1, Ordering::SeqCst);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! claim ── plan ──> walk ──> page ──> scan ──> probe ──> encode ──> batch ──> commit ──> finish
-//!          plan.rs  fetch    absorb   shape    load      shape      batch.rs  commit.rs  here
+//!          plan.rs  fetch    page.rs  shape    load      shape      outbox.rs commit.rs  here
 //! ```
 //!
 //! While one batch commits, the next is being fetched and shaped; there is never more than one
@@ -20,6 +20,12 @@ pub mod error;
 pub mod fleet;
 
 pub mod gauge;
+
+mod intake;
+
+mod outbox;
+
+mod page;
 
 mod patience;
 

@@ -1,13 +1,13 @@
 //! What a resource's first page would become, without writing anything.
 
-use std::{ops::Range, sync::Arc};
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, plan::Plan, privacy, walk};
+use super::{Error, intake::Intake, plan::Plan, privacy, walk};
 use crate::{
     clock,
     config::{Resource, source::WriteDisposition},
@@ -93,25 +93,21 @@ pub async fn preview(
         (Vec::new(), Vec::new(), 0, Vec::new());
     if let Some(page) = page {
         // As in a run: what the rules keep out is not shown either.
-        let screened = privacy::screen_of(resource).map(|mut s| s.page(&page.body, &page.records));
-        let (body, ranges): (&[u8], &[Range<u32>]) = match &screened {
-            Some(screened) => (&screened.body, &screened.records),
-            None => (&page.body, &page.records),
-        };
-        let scan = mapper.scan(body, ranges, None);
+        let mut taken = Intake::new(privacy::screen_of(resource)).take(&page);
+        let scan = taken.scan(&mapper, None);
         standings = standing(pool, &name, &existing, keyed, &scan, mapper.layout()).await?;
         let keep = vec![true; scan.rows.len()];
         let stamp = Stamp {
             run_id: 0,
             synced_at: clock::now(),
         };
-        let encoded = mapper.encode(body, ranges, &scan, &keep, stamp);
+        let encoded = mapper.encode(&taken.body, &taken.ranges, &scan, &keep, stamp);
         records = page.records.len();
         rejects = scan.rejects.into_iter().chain(encoded.rejects).collect();
-        rejects.extend(screened.iter().flat_map(|page| page.rejects.clone()));
-        let first = ranges.iter().take(sample);
+        rejects.append(&mut taken.rejects);
+        let first = taken.ranges.iter().take(sample);
         shown = first
-            .filter_map(|range| body.get(range.start as usize..range.end as usize))
+            .filter_map(|range| taken.body.get(range.start as usize..range.end as usize))
             .filter_map(|bytes| serde_json::from_slice::<Box<RawValue>>(bytes).ok())
             .collect();
     }

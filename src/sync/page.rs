@@ -1,0 +1,266 @@
+//! One page on its way into the batch: the list of its stages.
+//!
+//! ```text
+//! intake ──> scan ──> probe ──> encode ──> batch ──> rejects, sightings, counters ──> checkpoint
+//! intake.rs  shape    load      shape      outbox.rs
+//! ```
+
+use std::sync::Arc;
+
+use chrono::TimeDelta;
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::{
+    Error,
+    intake::Records,
+    patience::Patience,
+    plan::Checkpoint,
+    privacy,
+    walk::{Walker, later, signed, signed_u64},
+};
+use crate::{
+    clock, failpoint,
+    fetch::Page,
+    load::write::{self, Standing, Way},
+    record::{Counters, NewReject},
+    shape::{CursorValue, Reject, Scan, Stamp},
+};
+
+impl Walker {
+    /// Turns one page into rows of the batch in hand.
+    pub(super) async fn absorb(&mut self, page: &Page) -> Result<(), Error> {
+        self.gauge
+            .set_phase(format!("loading page {}", page.number + 1));
+        if self.read.cap.is_none() {
+            // Without a clock of the API's, a day of leeway still keeps out dates of years to come.
+            self.read.cap = Some(
+                page.server_date
+                    .unwrap_or_else(|| clock::now() + TimeDelta::days(1)),
+            );
+        }
+        let mut records = self.intake.take(page);
+        privacy::tell_blocked(&self.store, &self.intake.take_blocked()).await?;
+        let mut scan = records.scan(&self.mapper, self.read.cap);
+        let standings = self.compare(&scan).await?;
+        failpoint::reach("shape.after_page");
+
+        let mut rejected = std::mem::take(&mut scan.rejects);
+        rejected.append(&mut records.rejects);
+        // What the first look rejects has no usable key, so nobody can say which row is its.
+        let nameless = rejected.len() as u64;
+        rejected.extend(self.encode(&records, &scan, &standings).await?);
+
+        self.sight(&scan, nameless);
+        self.note_loaded(&scan, &rejected);
+        self.note_page(page, &scan, &standings, rejected);
+        self.note_checkpoint(page, &scan);
+        Ok(())
+    }
+
+    /// What the table has of the page's rows.
+    async fn compare(&mut self, scan: &Scan) -> Result<Vec<Standing>, Error> {
+        if self.outbox.repeats_a_key(scan) {
+            self.outbox.hand_over(None).await?;
+            if self.outbox.is_probing {
+                self.outbox.settle().await?;
+            }
+        }
+        if !self.outbox.is_probing {
+            return Ok(vec![Standing::New; scan.rows.len()]);
+        }
+        if !self.outbox.has_applied(self.layout.revision) {
+            // The probe speaks in the layout's types; the table must have them first.
+            self.outbox.flush().await?;
+        }
+        let Some(probe) = scan.probe(&self.layout) else {
+            return Ok(vec![Standing::Changed; scan.rows.len()]);
+        };
+        let key = self.key();
+        let context = &self.store.context;
+        let mut patience = Patience::new(context, &self.gauge);
+        loop {
+            let probed = async {
+                let mut connection = context
+                    .pool
+                    .acquire()
+                    .await
+                    .map_err(crate::load::Error::database("connecting"))?;
+                let target = self.store.target().await;
+                write::probe(&mut connection, target, &key, &probe, scan.rows.len()).await
+            };
+            match probed.await {
+                Ok(standings) => return Ok(standings),
+                Err(error) => patience.after(error.into()).await?,
+            }
+        }
+    }
+
+    /// Types the rows that are new or changed into the batch in hand. Returns those that cannot be rows.
+    async fn encode(
+        &mut self,
+        records: &Records,
+        scan: &Scan,
+        standings: &[Standing],
+    ) -> Result<Vec<Reject>, Error> {
+        let stamp = Stamp {
+            run_id: self.store.claim.run_id,
+            synced_at: clock::now(),
+        };
+        let mut rejected = Vec::new();
+        for (way, wanted) in [
+            (Way::Insert, Standing::New),
+            (Way::Merge, Standing::Changed),
+        ] {
+            let keep: Vec<bool> = standings
+                .iter()
+                .map(|standing| *standing == wanted)
+                .collect();
+            if keep.contains(&true) {
+                rejected.extend(self.encode_way(records, scan, &keep, way, stamp).await?);
+            }
+        }
+        Ok(rejected)
+    }
+
+    async fn encode_way(
+        &mut self,
+        records: &Records,
+        scan: &Scan,
+        keep: &[bool],
+        way: Way,
+        stamp: Stamp,
+    ) -> Result<Vec<Reject>, Error> {
+        let (body, ranges) = (&records.body, &records.ranges);
+        let mut encoded = self.mapper.encode(body, ranges, scan, keep, stamp);
+        if encoded.revision != self.layout.revision {
+            self.layout = Arc::new(self.mapper.layout().clone());
+        }
+        let outbox = &mut self.outbox;
+        let revision = outbox.batch.revision();
+        if revision.is_some_and(|revision| revision != encoded.revision) {
+            // Rows of the older layout must be in before the table changes under them. The page in
+            // hand is not whole yet, so the batch keeps the checkpoint of the page before it.
+            let checkpoint = outbox.batch.checkpoint.clone();
+            outbox.hand_over(None).await?;
+            outbox.batch.checkpoint = checkpoint;
+        }
+        outbox.add(&Counters {
+            text_replaced: signed_u64(encoded.replaced),
+            ..Counters::default()
+        });
+        let rejects = std::mem::take(&mut encoded.rejects);
+        let (layout, keyed) = (&self.layout, self.store.keyed);
+        outbox
+            .batch
+            .push(encoded, scan.row_keys(), layout, keyed, way);
+        Ok(rejects)
+    }
+
+    /// Remembers the keys of a page, once the table has the types that they need.
+    fn sight(&mut self, scan: &Scan, nameless: u64) {
+        let Some(snapshot) = &mut self.snapshot else {
+            return;
+        };
+        if scan.rows.is_empty() {
+            snapshot.nameless += nameless;
+            return;
+        }
+        let keys = scan
+            .probe(self.mapper.layout())
+            .map(|probe| probe.key_arrays);
+        snapshot.see(keys.as_deref(), nameless);
+        self.outbox.batch.see(keys.unwrap_or_default());
+    }
+
+    /// Notes the keys of a page's good records, where one of them may have been bad before.
+    fn note_loaded(&mut self, scan: &Scan, rejected: &[Reject]) {
+        if self.has_rejects {
+            let bad: std::collections::HashSet<usize> =
+                rejected.iter().map(|reject| reject.record).collect();
+            let good = scan.rows.iter().enumerate();
+            let good = good.filter(|(_, row)| !bad.contains(&(row.record as usize)));
+            self.outbox
+                .batch
+                .loaded
+                .extend(good.filter_map(|(at, _)| scan.key_text(at)));
+        }
+        self.has_rejects |= !rejected.is_empty();
+    }
+
+    /// Counts the page and its rows, and keeps its rejects.
+    fn note_page(
+        &mut self,
+        page: &Page,
+        scan: &Scan,
+        standings: &[Standing],
+        rejected: Vec<Reject>,
+    ) {
+        let unchanged = standings
+            .iter()
+            .filter(|standing| **standing == Standing::Unchanged)
+            .count();
+        self.outbox.add(&Counters {
+            pages: 1,
+            records_read: signed(page.records.len()),
+            rows_unchanged: signed(unchanged),
+            rows_rejected: signed(rejected.len()),
+            cursor_future_rows: signed_u64(scan.cursor_future),
+            ..Counters::default()
+        });
+        let batch = &mut self.outbox.batch;
+        batch.rejects.extend(rejected.into_iter().map(new_reject));
+        if self.store.keyed {
+            batch.keys.extend(scan.rows.iter().map(|row| row.key));
+        }
+        batch.note_page(page.records.len());
+        self.pages = page.number + 1;
+        self.read.records += page.records.len() as u64;
+        self.read.cursor = later(self.read.cursor.take(), scan.cursor.clone());
+        if page.total.is_some() {
+            self.gauge.set_total(page.total);
+        }
+    }
+
+    /// Moves the place to resume at behind the page that was absorbed.
+    fn note_checkpoint(&mut self, page: &Page, scan: &Scan) {
+        if page.doubtful {
+            // A walk that went on from here would not know of the doubt.
+            self.checkpoint = None;
+        } else if !scan.rows.is_empty() {
+            self.checkpoint = Some(Checkpoint {
+                at: page.at.clone(),
+                page: page.number,
+                anchor: anchor(scan),
+                start_value: self.start_value.clone(),
+                cap: self.read.cap,
+                seen: self.read.cursor.as_ref().map(CursorValue::to_json),
+                records: self.read.records,
+                snapshot: self.snapshot.clone(),
+                stored_at: clock::now(),
+            });
+        }
+        self.outbox.batch.checkpoint.clone_from(&self.checkpoint);
+    }
+    /// What [`Checkpoint::anchor`] would be after this page.
+    pub(super) fn anchor_of(&mut self, page: &Page) -> String {
+        // Through the same steps as the page that the anchor was taken of.
+        let records = self.intake.take(page);
+        anchor(&records.scan(&self.mapper, self.read.cap))
+    }
+}
+
+/// Tells whether a page still shows the same records in the same order.
+fn anchor(scan: &Scan) -> String {
+    let keys: Vec<[u8; 16]> = scan.rows.iter().map(|row| row.key.to_be_bytes()).collect();
+    format!("{:032x}", xxh3_128(keys.as_flattened()))
+}
+
+fn new_reject(reject: Reject) -> NewReject {
+    NewReject {
+        key: reject.key,
+        stage: "shape",
+        column: reject.path,
+        reason: reject.reason.to_owned(),
+        sqlstate: None,
+    }
+}
