@@ -3,7 +3,7 @@
 //! # One run, from tick to committed row
 //!
 //! ```text
-//! tick -> claim -> walk(fetch -> select -> type) -> stage -> merge -> commit(rows + cursor + counters + fence) -> finish
+//! tick -> claim -> walk(fetch -> select -> steps -> privacy -> type) -> stage -> merge -> commit(rows + cursor + counters + fence) -> finish
 //! ```
 //!
 //! It is 03:00 and `hr/employees` is due.
@@ -17,7 +17,8 @@
 //! 4. **Walk.** [`fetch::Walk`] yields pages: each request waits for its permit, is signed last, tried
 //!    again as [`fetch::Error::retry`] says, read under a cap, decoded. The paginator says what follows,
 //!    and at the end whether the walk is [`fetch::Proven`].
-//! 5. **Shape.** [`shape::Mapper`] scans a page for keys, hashes and cursor values. [`load::write::probe`]
+//! 5. **Shape.** [`shape::Steps`] and [`shape::Screen`] make of the records what the configuration wants of
+//!    them. [`shape::Mapper`] scans a page for keys, hashes and cursor values. [`load::write::probe`]
 //!    answers which of those rows Postgres has already as they are; only the others are typed, straight
 //!    into the bytes of a binary COPY.
 //! 6. **Load.** When the batch is full, [`sync::commit`] first adds missing columns in a transaction of

@@ -33,13 +33,13 @@ pub mod endpoint;
 
 mod paginator;
 
-pub mod params;
-
 mod incremental;
 
 pub mod schedule;
 
 pub mod template;
+
+pub mod jq;
 
 pub mod secret;
 

@@ -13,12 +13,13 @@ use super::{
     columns::{ColumnFile, ColumnHint, DetectFile, TextFile},
     decode::{Decode, OneOrMany, Period, Short, Size, Tried, section, words},
     deletes::DeletesShort,
-    endpoint::{Body, DottedPath, Endpoint, EndpointFile, Step},
+    endpoint::{DottedPath, Endpoint, EndpointFile, Step},
+    jq::Program,
     privacy::{PrivacyFile, PrivacyKey, RowRetentionFile},
     problem::Problems,
     rejects::RejectsFile,
     schedule::ScheduleFile,
-    source::{Batch, Resource, WriteDisposition},
+    source::{Batch, ProcessingStep, Resource, StepKind, WriteDisposition},
     tree::Node,
 };
 
@@ -31,6 +32,8 @@ section! {
         selected: bool = "true",
         /// What is requested. Left out: the path is the name.
         endpoint: Tried<Short<EndpointFile>>,
+        /// What becomes of each record before anything else looks at it, in this order: programs of jq. They see the record and nothing else; numbers that they only move keep all digits.
+        processing_steps: Vec<StepFile>,
         /// Table of the rows. Left out: the name.
         table_name: String,
         /// Field, or list of fields, that tells one record from all others; `employee.id` for a nested one.
@@ -69,7 +72,7 @@ section! {
         retention: Tried<RowRetentionFile>,
     }
     later [
-        "merge_key", "processing_steps", "include_from_parent", "parallelized",
+        "merge_key", "include_from_parent", "parallelized",
         "schema_contract", "nested_hints", "references", "file_format", "table_format", "incremental",
     ]
 }
@@ -83,6 +86,18 @@ section! {
         bytes: Size = "4MiB",
         /// Time since the last commit.
         wait: Period = "2s",
+    }
+}
+
+section! {
+    /// One step of the processing: exactly one of its keys.
+    pub(super) struct StepFile {
+        /// Records for which the program gives `false` or `null` are left out: `.status == "active"`.
+        filter: Program,
+        /// The record becomes the program's one output: `{id, name: .full_name}`.
+        map: Program,
+        /// The record becomes all outputs of the program, of which there may be none: `.morning, .evening`.
+        yield_map: Program,
     }
 }
 
@@ -154,7 +169,7 @@ pub(super) struct Shared<'a> {
     pub(super) schema: &'a str,
     pub(super) base_url: Option<&'a Url>,
     /// What endpoints name as `{vars.<name>}`.
-    pub(super) vars: &'a IndexMap<String, Value>,
+    pub(super) vars: &'a IndexMap<String, String>,
     pub(super) timezone: Tz,
     pub(super) max_table_nesting: Option<u32>,
     pub(super) privacy_keys: &'a [PrivacyKey],
@@ -187,6 +202,7 @@ impl ResourceFile {
                 .wrong(problems, "expected a name with letters or digits");
         }
         let columns = self.column_hints(node, problems);
+        let steps = self.steps(node, problems);
         let mut primary_key = self.primary_key.clone().map_or_else(Vec::new, |key| key.0);
         for path in columns
             .iter()
@@ -278,7 +294,7 @@ impl ResourceFile {
             }
             None => None,
         };
-        let fingerprint = fingerprint(&endpoint, &primary_key, at);
+        let fingerprint = fingerprint(&endpoint, &primary_key, &steps, at);
         Some(Resource {
             name,
             schema: shared.schema.to_owned(),
@@ -296,6 +312,7 @@ impl ResourceFile {
             columns,
             null_values: self.null_values.clone().unwrap_or_default(),
             detect: self.detect.resolve(),
+            steps,
             nul: self.text.resolve(),
             endpoint,
             max_pages: self.max_pages.get(),
@@ -314,6 +331,31 @@ impl ResourceFile {
 }
 
 impl ResourceFile {
+    fn steps(&self, node: &Node, problems: &mut Problems) -> Vec<ProcessingStep> {
+        let nodes = node.nearest(&["processing_steps"]).list();
+        let files = self.processing_steps.iter().flatten();
+        let steps = files.zip(nodes.into_iter().flatten()).map(|(file, node)| {
+            let all = [
+                (StepKind::Filter, &file.filter),
+                (StepKind::Map, &file.map),
+                (StepKind::YieldMap, &file.yield_map),
+            ];
+            let mut given = all.into_iter().filter_map(|(kind, program)| {
+                let program = program.clone()?;
+                Some(ProcessingStep { kind, program })
+            });
+            let step = given.next();
+            if step.is_none() || given.next().is_some() {
+                node.wrong(
+                    problems,
+                    "expected exactly one of filter, map, yield_map; write one step for each",
+                );
+            }
+            step
+        });
+        steps.flatten().collect()
+    }
+
     fn column_hints(&self, node: &Node, problems: &mut Problems) -> IndexMap<String, ColumnHint> {
         let node = node.nearest(&["columns"]);
         let is_key = |name: &str| {
@@ -346,17 +388,18 @@ impl ResourceFile {
 ///
 /// Variables count (a tenant's name in a parameter changes what is read), values from files and
 /// credentials do not: a rotated key must not restart a resource.
-fn fingerprint(endpoint: &Endpoint, primary_key: &[DottedPath], node: &Node) -> String {
+fn fingerprint(
+    endpoint: &Endpoint,
+    primary_key: &[DottedPath],
+    steps: &[ProcessingStep],
+    node: &Node,
+) -> String {
     let mut params = endpoint.params.clone();
     params.retain(|name, _| !endpoint.secret_params.contains(name));
-    let open = |key| !node.get(key).is_some_and(Node::holds_secret);
-    let (mut body, mut data) = (None, None);
-    match &endpoint.body {
-        Some(Body::Json(json)) if open("json") => body = Some(json),
-        Some(Body::Form(form)) if open("data") => data = Some(json!(form)),
-        Some(Body::Raw(text)) if open("data") => data = Some(text.as_str().into()),
-        _ => {}
-    }
+    let body = endpoint
+        .json
+        .as_ref()
+        .filter(|_| !node.get("json").is_some_and(Node::holds_secret));
     let mut meaning = json!({
         "path": endpoint.path,
         "params": params,
@@ -366,8 +409,12 @@ fn fingerprint(endpoint: &Endpoint, primary_key: &[DottedPath], node: &Node) -> 
         "start": endpoint.incremental.as_ref().and_then(|incremental| incremental.start_param.clone()),
         "key": primary_key.iter().map(ToString::to_string).collect::<Vec<_>>(),
     });
-    if let (Some(data), Value::Object(meaning)) = (data, &mut meaning) {
-        meaning.insert("data".to_owned(), data);
+    // Records that another filter left out have never been read.
+    if let (false, Value::Object(meaning)) = (steps.is_empty(), &mut meaning) {
+        let steps = steps
+            .iter()
+            .map(|step| json!([step.kind.word(), step.program.text()]));
+        meaning.insert("steps".to_owned(), steps.collect());
     }
     hash(&meaning)
 }

@@ -534,6 +534,24 @@ impl Checker {
     }
 }
 
+/// Levels of lists and objects in checked JSON text.
+pub(super) fn depth(json: &[u8]) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    let mut reader = Reader::new(json);
+    while let Some(byte) = reader.peek() {
+        match byte {
+            b'"' if reader.string().is_err() => break,
+            b'"' => continue,
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(depth);
+        reader.at += 1;
+    }
+    deepest
+}
+
 fn member_name(reader: &mut Reader<'_>) -> Result<bool, Unfit> {
     let name = reader.name().map_err(|Malformed| Unfit::Malformed)?;
     strict_string(name)

@@ -17,6 +17,7 @@ mod nest;
 mod number;
 mod privacy;
 mod scan;
+mod steps;
 mod time;
 mod tree;
 mod value;
@@ -31,6 +32,7 @@ pub use name::identifier;
 pub use nest::{ChildRows, ELEMENT, ROOT_ID, ROW_ID};
 pub use privacy::{AS_IS, Hasher, Screen, ScreenSpec, Screened, treatment, written_key};
 pub use scan::{BinaryArray, HashArray, Probe, RowKeys, Scan, ScanRow};
+pub use steps::{Stepped, Steps};
 
 /// rosterd's own columns as they stand at the end of each tuple, with their types.
 pub const SYSTEM_COLUMNS: [(&str, &str); 3] = [
@@ -291,4 +293,12 @@ pub mod reason {
     pub const UNSTORABLE_TEXT: &str = "unstorable_text";
     /// The value does not fit the column, which cannot become wider.
     pub const MISFIT: &str = "misfit";
+    /// The program of a processing step ended with an error.
+    pub const STEP_FAILED: &str = "step_failed";
+    /// The program of a `filter` or `map` gave no output, or several.
+    pub const STEP_NOT_ONE: &str = "step_not_one_output";
+    /// What a program gave is nothing that JSON has.
+    pub const STEP_NOT_JSON: &str = "step_not_json";
+    /// One record became more than 100,000 records or 64 MiB.
+    pub const STEP_TOO_MUCH: &str = "step_too_much";
 }

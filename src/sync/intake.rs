@@ -3,19 +3,22 @@
 //! The steps stand in one list, [`Intake::take`]; each takes the page's records and hands them on. A
 //! run and a preview take their pages in alike.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
-use super::privacy::LeftOut;
+use super::{Error, privacy::LeftOut};
 use crate::{
+    config::Resource,
     fetch::Page,
-    shape::{Mapper, Reject, Scan, Screen},
+    shape::{Mapper, Reject, Scan, Screen, Stepped, Steps},
 };
 
 /// The steps that a run's pages go through.
 pub(super) struct Intake {
+    /// The resource's own steps, where there are any.
+    steps: Option<Arc<Steps>>,
     /// The privacy rules, where there are any.
     screen: Option<Screen>,
     left_out: LeftOut,
@@ -30,25 +33,42 @@ pub(super) struct Records {
     originals: Option<(Bytes, Vec<Range<u32>>)>,
     /// Records that a step could not let through.
     pub(super) rejects: Vec<Reject>,
+    /// Texts that Postgres cannot hold, replaced already.
+    pub(super) replaced: u64,
 }
 
 impl Intake {
-    pub(super) fn new(screen: Option<Screen>) -> Self {
+    pub(super) fn new(resource: &Resource, screen: Option<Screen>) -> Self {
         Self {
+            steps: steps_of(resource),
             screen,
             left_out: LeftOut::default(),
         }
     }
 
-    /// Takes a page in.
-    pub(super) fn take(&mut self, page: &Page) -> Records {
-        let records = Records {
-            body: page.body.clone(),
-            ranges: page.records.clone(),
-            originals: None,
-            rejects: Vec::new(),
+    /// Takes a page in. May be dropped; a program of the steps that runs then ends by itself.
+    pub(super) async fn take(&mut self, page: &Page) -> Result<Records, Error> {
+        let stepped = match &self.steps {
+            Some(steps) => Some(step(steps, page).await?),
+            None => None,
         };
-        self.screen(records)
+        let records = match stepped {
+            Some(stepped) => Records {
+                body: Bytes::from(stepped.body),
+                ranges: stepped.records,
+                originals: None,
+                rejects: stepped.rejects,
+                replaced: stepped.replaced,
+            },
+            None => Records {
+                body: page.body.clone(),
+                ranges: page.records.clone(),
+                originals: None,
+                rejects: Vec::new(),
+                replaced: 0,
+            },
+        };
+        Ok(self.screen(records))
     }
 
     /// Applies the privacy rules: behind this step nothing is left of what they keep out.
@@ -67,6 +87,7 @@ impl Intake {
                 .originals
                 .map(|originals| (records.body, originals)),
             rejects,
+            replaced: records.replaced,
         }
     }
 
@@ -81,6 +102,19 @@ impl Intake {
     pub(super) fn left_out(&self) -> &LeftOut {
         &self.left_out
     }
+}
+
+/// The processing steps of a resource.
+pub(super) fn steps_of(resource: &Resource) -> Option<Arc<Steps>> {
+    Steps::new(&resource.steps, resource.nul).map(Arc::new)
+}
+
+/// Runs the steps on a thread of their own: nobody can foresee how long a program takes.
+pub(super) async fn step(steps: &Arc<Steps>, page: &Page) -> Result<Stepped, Error> {
+    let (steps, body, records) = (Arc::clone(steps), page.body.clone(), page.records.clone());
+    tokio::task::spawn_blocking(move || steps.page(&body, &records))
+        .await
+        .map_err(|_| Error::Crashed)
 }
 
 impl Records {

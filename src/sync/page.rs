@@ -38,7 +38,7 @@ impl Walker {
                     .unwrap_or_else(|| clock::now() + TimeDelta::days(1)),
             );
         }
-        let mut records = self.intake.take(page);
+        let mut records = self.take(page).await?;
         privacy::tell_blocked(&self.store, &self.intake.take_blocked()).await?;
         let mut scan = records.scan(&self.mapper, self.read.cap);
         let standings = self.compare(&scan).await?;
@@ -46,6 +46,10 @@ impl Walker {
 
         let mut rejected = std::mem::take(&mut scan.rejects);
         rejected.append(&mut records.rejects);
+        self.outbox.add(&Counters {
+            text_replaced: signed_u64(records.replaced),
+            ..Counters::default()
+        });
         // What the first look rejects has no usable key, so nobody can say which row is its.
         let nameless = rejected.len() as u64;
         rejected.extend(self.encode(&records, &scan, &standings).await?);
@@ -55,6 +59,15 @@ impl Walker {
         self.note_page(page, &scan, &standings, rejected);
         self.note_checkpoint(page, &scan);
         Ok(())
+    }
+
+    /// What becomes of a page's records before they are looked at as rows.
+    async fn take(&mut self, page: &Page) -> Result<Records, Error> {
+        let halt = self.halt.clone();
+        tokio::select! {
+            records = self.intake.take(page) => records,
+            () = halt.cancelled() => Err(Error::Halted),
+        }
     }
 
     /// What the table has of the page's rows.
@@ -242,10 +255,10 @@ impl Walker {
         self.outbox.batch.checkpoint.clone_from(&self.checkpoint);
     }
     /// What [`Checkpoint::anchor`] would be after this page.
-    pub(super) fn anchor_of(&mut self, page: &Page) -> String {
+    pub(super) async fn anchor_of(&mut self, page: &Page) -> Result<String, Error> {
         // Through the same steps as the page that the anchor was taken of.
-        let records = self.intake.take(page);
-        anchor(&records.scan(&self.mapper, self.read.cap))
+        let records = self.take(page).await?;
+        Ok(anchor(&records.scan(&self.mapper, self.read.cap)))
     }
 }
 

@@ -93,7 +93,8 @@ pub async fn preview(
         (Vec::new(), Vec::new(), 0, Vec::new());
     if let Some(page) = page {
         // As in a run: what the rules keep out is not shown either.
-        let mut taken = Intake::new(privacy::screen_of(resource)).take(&page);
+        let mut intake = Intake::new(resource, privacy::screen_of(resource));
+        let mut taken = intake.take(&page).await?;
         let scan = taken.scan(&mapper, None);
         standings = standing(pool, &name, &existing, keyed, &scan, mapper.layout()).await?;
         let keep = vec![true; scan.rows.len()];

@@ -54,7 +54,8 @@ pub(super) async fn run(
     if plan.resume.is_none() {
         store.begin_generation();
     }
-    let mut walker = Walker::new(context, gauge, opened, Intake::new(screen), halt);
+    let intake = Intake::new(&context.resource, screen);
+    let mut walker = Walker::new(context, gauge, opened, intake, halt);
     if let Some(conflict) = walker.mapper.conflict() {
         return Err(crate::load::Error::HintedType {
             table: store.table.to_string(),
@@ -137,7 +138,7 @@ pub(super) struct Read {
 pub(super) struct Walker {
     pub(super) store: Arc<Store>,
     pub(super) gauge: Arc<Gauge>,
-    halt: CancellationToken,
+    pub(super) halt: CancellationToken,
     pub(super) intake: Intake,
     pub(super) mapper: Mapper,
     /// The mapper's layout, shared by the rows encoded under it.
@@ -276,7 +277,7 @@ impl Walker {
                 return Ok(Pages::Over);
             };
             if let Some(anchor) = self.anchor.take() {
-                if anchor != self.anchor_of(&page) {
+                if anchor != self.anchor_of(&page).await? {
                     return Ok(Pages::Moved);
                 }
                 // Its rows were committed with the checkpoint.

@@ -333,13 +333,38 @@ fn every_problem_is_told_with_its_place_and_all_of_them_at_once() {
             "keys of dlt that are not built yet",
             source(
                 "auth: {type: jwt}",
-                "- name: a\n  processing_steps: []\n  endpoint: {paginator: single_page, response_actions: [], incremental: {cursor_path: u, end_value: x, start_param: s}}",
+                "- name: a\n  parallelized: true\n  endpoint: {paginator: single_page, response_actions: [], incremental: {cursor_path: u, end_value: x, start_param: s}}",
             ),
             vec![
                 ("5:20", "sources.hr.client.auth.type", "`jwt` is not supported yet"),
-                ("8:9", "sources.hr.resources[0].processing_steps", "`processing_steps` is not supported yet"),
+                ("8:9", "sources.hr.resources[0].parallelized", "`parallelized` is not supported yet"),
                 ("9:44", "sources.hr.resources[0].endpoint.response_actions", "`response_actions` is not supported yet"),
                 ("9:96", "sources.hr.resources[0].endpoint.incremental.end_value", "`end_value` is not supported yet"),
+            ],
+        ),
+        (
+            "steps are one program of jq each, which sees its input only",
+            source(
+                "paginator: single_page",
+                "- name: a\n  processing_steps:\n    - {filter: '.a |'}\n    - {map: now}\n    - {map: ., filter: .}\n    - {}\n    - {yield_map: [.a]}\n    - {maps: .}\n    - .a",
+            ),
+            vec![
+                ("9:22", "sources.hr.resources[0].processing_steps[0].filter", "line 1, column 5 of it: expected a term"),
+                ("10:19", "sources.hr.resources[0].processing_steps[1].map", "a program sees its input and nothing else"),
+                ("13:25", "sources.hr.resources[0].processing_steps[4].yield_map", "expected a program of jq"),
+                ("14:14", "sources.hr.resources[0].processing_steps[5].maps", "did you mean `map`"),
+                ("15:13", "sources.hr.resources[0].processing_steps[6]", "expected a map of keys"),
+            ],
+        ),
+        (
+            "a step has one key",
+            source(
+                "paginator: single_page",
+                "- name: a\n  processing_steps:\n    - {map: ., filter: .}\n    - {}",
+            ),
+            vec![
+                ("9:13", "sources.hr.resources[0].processing_steps[0]", "exactly one of filter, map, yield_map"),
+                ("10:13", "sources.hr.resources[0].processing_steps[1]", "exactly one of filter, map, yield_map"),
             ],
         ),
         (

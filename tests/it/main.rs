@@ -4,8 +4,6 @@
 
 mod adoption;
 
-mod answers;
-
 mod api_trouble;
 
 mod boundaries;
@@ -54,5 +52,7 @@ mod shapes;
 mod signals;
 
 mod soak;
+
+mod steps;
 
 mod support;

@@ -1,3 +1,4 @@
+use indexmap::IndexMap;
 use tokio::time::Instant;
 
 use super::*;
@@ -16,6 +17,10 @@ fn decoder(selector: Selector) -> Decoder {
     Decoder::new(&Endpoint {
         method: Method::Get,
         path: "/p".into(),
+        params: IndexMap::new(),
+        secret_params: Vec::new(),
+        headers: IndexMap::new(),
+        json: None,
         data_selector: selector,
         paginator: Paginator::Offset {
             limit: 2,
@@ -29,7 +34,7 @@ fn decoder(selector: Selector) -> Decoder {
             },
             maximum_offset: None,
         },
-        ..Endpoint::default()
+        incremental: None,
     })
 }
 

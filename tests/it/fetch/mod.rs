@@ -76,9 +76,13 @@ fn plan(paginator: Paginator) -> WalkPlan {
         endpoint: Endpoint {
             method: Method::Get,
             path: "/v1/employees".into(),
+            params: IndexMap::new(),
+            secret_params: Vec::new(),
+            headers: IndexMap::new(),
+            json: None,
             data_selector: Selector::Path(path("data")),
             paginator,
-            ..Endpoint::default()
+            incremental: None,
         },
         start_value: None,
         resume: None,

@@ -16,6 +16,8 @@ pub(crate) mod scene;
 
 pub(crate) mod server;
 
+pub(crate) mod site;
+
 pub(crate) mod sync;
 
 pub(crate) mod timeline;
