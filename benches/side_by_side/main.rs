@@ -17,6 +17,8 @@ mod rosterd;
 
 mod table;
 
+mod wide;
+
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
@@ -28,6 +30,7 @@ use self::{
     peers::{Peer, Python},
     rosterd::Setup,
     table::{Gate, Samples, megabytes, seconds},
+    wide::Wide,
 };
 
 /// The real binary, built in the bench profile.
@@ -40,8 +43,8 @@ cargo bench --bench side_by_side -- [PART...] [--repeat N] [--records N] [--no-p
   memory    peak memory from 20,000 to 500,000 records (5,000,000 with --large)
   ready     time from start to ready
   idle      1,000 resources of 50 sources, every minute
-  growth    cost by rows, page size, and resources at once
-Without a part: first latency memory ready.";
+  growth    cost by columns, page size, and resources at once
+Without a part: all of them, rows up to 500,000.";
 
 const FIRST: &str = "first load";
 const SAME: &str = "re-read, nothing changed";
@@ -91,7 +94,7 @@ async fn run() -> anyhow::Result<()> {
         }
     }
     if parts.is_empty() {
-        parts = ["first", "latency", "memory", "ready"]
+        parts = ["first", "latency", "memory", "ready", "idle", "growth"]
             .map(str::to_owned)
             .to_vec();
     }
@@ -440,6 +443,20 @@ impl Bench {
             for phase in [FIRST, SAME] {
                 let cost = setup.sync(&fresh, &self.folder).await?;
                 row(&format!("pages of {limit}"), phase, 20_000, cost);
+            }
+        }
+        println!("\nby columns, 20,000 records, pages of 1000");
+        for fields in [10, 100, 500] {
+            let api = Wide::start(20_000, fields).await?;
+            let fresh = self.postgres.fresh().await?;
+            let setup = Setup::new(&api.base, 1000);
+            setup.migrate(&fresh, &self.folder).await?;
+            for phase in [FIRST, SAME] {
+                let cost = setup.sync(&fresh, &self.folder).await?;
+                self.postgres
+                    .verify(&fresh, "hr.employees", api.truth)
+                    .await?;
+                row(&format!("{fields} columns"), phase, 20_000, cost);
             }
         }
         println!("\nby resources at once, 1,000 records each");
