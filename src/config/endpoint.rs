@@ -11,24 +11,24 @@ use super::{
     decode::{Guarded, Json, Tried, section, words},
     incremental::IncrementalFile,
     paginator::PaginatorFile,
+    params::{ListStyleFile, Param},
     problem::Problems,
-    template::{Piece, Place, path_segment, pieces, with_vars},
+    template::{Names, Piece, Place, literal, pieces},
     tree::Node,
 };
 
 /// What one resource asks for. Its `Debug` shows no value that may have been filled in from outside.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Endpoint {
     pub method: Method,
     /// Relative to `client.base_url`, or an absolute URL on the same origin.
     pub path: String,
-    /// Query parameters in the order of the file; a list repeats its key, null leaves it out.
-    pub params: IndexMap<String, Value>,
+    /// Query parameters in the order of the file; null leaves one out.
+    pub params: IndexMap<String, Param>,
     /// Names of the parameters that hold a value from a file or a credential: neither shown nor stored.
     pub secret_params: Vec<String>,
     pub headers: IndexMap<String, String>,
-    /// JSON body, for POST.
-    pub json: Option<Value>,
+    pub body: Option<Body>,
     pub data_selector: Selector,
     pub paginator: Paginator,
     pub incremental: Option<Incremental>,
@@ -41,7 +41,7 @@ impl fmt::Debug for Endpoint {
             .field("path", &self.path)
             .field("params", &self.params.keys().collect::<Vec<_>>())
             .field("headers", &self.headers.keys().collect::<Vec<_>>())
-            .field("json", &self.json.is_some())
+            .field("body", &self.body.is_some())
             .field("data_selector", &self.data_selector)
             .field("paginator", &self.paginator)
             .field("incremental", &self.incremental)
@@ -49,16 +49,30 @@ impl fmt::Debug for Endpoint {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Method {
+    #[default]
     Get,
     Post,
+    Put,
+    Patch,
+}
+
+/// What a request carries. Its texts may hold places.
+#[derive(Clone)]
+pub enum Body {
+    Json(Value),
+    /// Fields of a form.
+    Form(IndexMap<String, Param>),
+    /// As it stands in the file.
+    Raw(String),
 }
 
 /// Where in an answer the records stand.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub enum Selector {
     /// The whole body.
+    #[default]
     Root,
     /// Steps of object keys and list positions from the root: `data.items`, `result[0].rows`.
     Path(DottedPath),
@@ -77,7 +91,7 @@ pub enum Step {
     Index(i64),
 }
 
-/// Where a page parameter goes: the query, or a place in the JSON body.
+/// Where a page parameter goes: the query, or a place in the body (in a form: a field).
 #[derive(Debug, Clone)]
 pub enum Target {
     Query(String),
@@ -85,9 +99,10 @@ pub enum Target {
 }
 
 /// How the pages follow each other. Each has a stop rule by construction.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub enum Paginator {
     /// One answer is all.
+    #[default]
     SinglePage,
     Offset {
         limit: u64,
@@ -146,14 +161,18 @@ section! {
     pub(super) struct EndpointFile {
         /// Path behind `client.base_url`, or a whole URL on the same origin. Left out: the resource's name.
         path: String,
-        /// `GET` or `POST`.
+        /// `GET`, `POST`, or `PUT` and `PATCH` for searches that want them.
         method: MethodFile = "GET",
-        /// Parameters of the query: texts, numbers, booleans; a list repeats its key, null leaves it out.
+        /// Parameters of the query: texts, numbers, booleans; null leaves one out. A list is written as `list_style` says, or as its own long form does: `{type: list, style: comma, values: [id, name]}`. `{type: json, value: {...}}` sends a map or list as JSON text. One that `path` names as `{name}` goes there instead.
         params: IndexMap<String, Json>,
+        /// How a list in `params` or in a form is written: `repeat` (`a=1&a=2`), `brackets` (`a[]=1&a[]=2`), `indexed` (`a[0]=1&a[1]=2`), `comma` (`a=1,2`), `semicolon`, `pipe`, `space`, or `json` (`a=[1,2]`).
+        list_style: ListStyleFile = "repeat",
         /// Headers of these requests, over those of the client. Secrets belong in `client.headers`.
         headers: IndexMap<String, Guarded>,
-        /// JSON body, for POST.
+        /// JSON body: a map or a list.
         json: Json,
+        /// Body in another form: a map is sent as a form, a text as it is. A value filled into a text is escaped for XML or JSON when the header `Content-Type` names one of them.
+        data: Json,
         /// Where in an answer the records are: `data`, `result.items`, any JSONPath of RFC 9535. An answer in which it matches nothing fails the run. Left out: the whole body.
         data_selector: String = "$",
         /// How the pages follow each other. Left out: that of `client`; there must be one.
@@ -161,7 +180,7 @@ section! {
         /// Only what changed since the last complete walk. Left out: every walk reads everything.
         incremental: Tried<IncrementalFile>,
     }
-    later ["data", "response_actions", "auth"]
+    later ["response_actions", "auth"]
 }
 
 words! {
@@ -169,6 +188,8 @@ words! {
     pub(super) enum MethodFile {
         Get = "GET",
         Post = "POST",
+        Put = "PUT",
+        Patch = "PATCH",
     }
 }
 
@@ -178,7 +199,7 @@ impl EndpointFile {
         &mut self,
         name: &str,
         base: Option<&Url>,
-        vars: &IndexMap<String, String>,
+        vars: &IndexMap<String, Value>,
         node: &Node,
         problems: &mut Problems,
     ) -> Option<Endpoint> {
@@ -188,10 +209,15 @@ impl EndpointFile {
             incremental: incremental.map(|file| file.initial_value.is_some()),
         };
         let path = self.path.get_or_insert_with(|| name.to_owned()).clone();
-        let path = check_path(&path, base, names, node.nearest(&["path"]), problems);
-        let params = self.plain_params(names, node, problems);
+        let mut bound = Vec::new();
+        let param = |name: &str| Some(self.params.as_ref()?.get(name)?.value.clone());
+        let at = node.nearest(&["path"]);
+        let path = names
+            .path(&path, param, &mut bound, at, problems)
+            .and_then(|path| check_path(path, base, at, problems));
+        let params = self.plain_params(names, &bound, node, problems);
         let headers = self.plain_headers(names, node, problems);
-        let json = self.plain_body(names, node, problems);
+        let body = self.plain_body(names, node, problems);
         let selector = Selector::parse(&self.data_selector);
         if selector.is_none() {
             node.nearest(&["data_selector"]).wrong(
@@ -222,11 +248,17 @@ impl EndpointFile {
         let method = match self.method {
             MethodFile::Get => Method::Get,
             MethodFile::Post => Method::Post,
+            MethodFile::Put => Method::Put,
+            MethodFile::Patch => Method::Patch,
         };
         let (paginator, selector) = (paginator?, selector?);
         if method == Method::Get && paginator.writes_body() {
             node.nearest(&["paginator"])
                 .wrong(problems, "a place in the body needs `method: POST`");
+        }
+        if matches!(body, Some(Body::Raw(_))) && paginator.writes_body() {
+            node.nearest(&["paginator"])
+                .wrong(problems, "a text in `data` has no places for a paginator");
         }
         let start_param = incremental
             .as_ref()
@@ -253,7 +285,7 @@ impl EndpointFile {
                 .collect(),
             params,
             headers,
-            json,
+            body,
             data_selector: selector,
             paginator,
             incremental,
@@ -263,38 +295,20 @@ impl EndpointFile {
     fn plain_params(
         &self,
         names: Names<'_>,
+        bound: &[String],
         node: &Node,
         problems: &mut Problems,
-    ) -> IndexMap<String, Value> {
+    ) -> IndexMap<String, Param> {
         let mut params = IndexMap::new();
         for (name, json) in self.params.iter().flatten() {
-            let at = node.nearest(&["params", name]);
-            let kind = json.value.get("type").and_then(Value::as_str);
-            let flat = match &json.value {
-                Value::Object(_) => false,
-                Value::Array(items) => items
-                    .iter()
-                    .all(|item| !matches!(item, Value::Array(_) | Value::Object(_) | Value::Null)),
-                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
-            };
-            match kind {
-                Some("incremental") => at.wrong(
-                    problems,
-                    "a parameter of type `incremental` is not supported yet; use `endpoint.incremental` with `start_param`",
-                ),
-                Some("resolve") => {
-                    at.wrong(problems, "a parameter of type `resolve` is not supported yet");
-                }
-                _ if !flat => at.wrong(problems, "expected a text, number, boolean, null or a list of them"),
-                _ => {}
+            if bound.contains(name) {
+                continue;
             }
+            let at = node.nearest(&["params", name]);
+            let param = Param::read(&json.value, self.list_style.resolve(), names, at, problems);
             let name = literal(name, at, problems);
-            if let (Some(name), Some(value), false) = (
-                name,
-                names.template_json(&json.value, at, problems),
-                json.value.is_null(),
-            ) {
-                params.insert(name, value);
+            if let (Some(name), Some(param), false) = (name, param, json.value.is_null()) {
+                params.insert(name, param);
             }
         }
         params
@@ -318,24 +332,55 @@ impl EndpointFile {
             if value.text.contains(char::is_control) {
                 at.wrong(problems, "holds a line break or control character");
             }
-            if let Some(value) = names.template(&value.text, false, str::to_owned, at, problems) {
+            if let Some(value) = names.template(&value.text, false, at, problems) {
                 headers.insert(name.clone(), value);
             }
         }
         headers
     }
 
-    fn plain_body(&self, names: Names<'_>, node: &Node, problems: &mut Problems) -> Option<Value> {
-        let json = self.json.as_ref()?;
-        let at = node.nearest(&["json"]);
-        if !json.value.is_object() && !json.value.is_array() {
-            at.wrong(problems, "expected a map or a list");
-            return None;
-        }
+    fn plain_body(&self, names: Names<'_>, node: &Node, problems: &mut Problems) -> Option<Body> {
+        let (body, at) = match (&self.json, &self.data) {
+            (None, None) => return None,
+            (Some(_), Some(_)) => {
+                node.nearest(&["data"])
+                    .wrong(problems, "`json` and `data` exclude each other");
+                return None;
+            }
+            (Some(json), None) => (json, node.nearest(&["json"])),
+            (None, Some(data)) => (data, node.nearest(&["data"])),
+        };
         if matches!(self.method, MethodFile::Get) {
             at.wrong(problems, "a body needs `method: POST`");
         }
-        names.template_json(&json.value, at, problems)
+        match (&body.value, self.json.is_some()) {
+            (value @ (Value::Object(_) | Value::Array(_)), true) => {
+                names.json(value, at, problems).map(Body::Json)
+            }
+            (_, true) => {
+                at.wrong(problems, "expected a map or a list");
+                None
+            }
+            (Value::Object(fields), false) => {
+                let mut form = IndexMap::new();
+                for (name, value) in fields {
+                    let at = at.nearest(&[name]);
+                    let style = self.list_style.resolve();
+                    let param = Param::read(value, style, names, at, problems);
+                    if let (Some(name), Some(param), false) =
+                        (literal(name, at, problems), param, value.is_null())
+                    {
+                        form.insert(name, param);
+                    }
+                }
+                Some(Body::Form(form))
+            }
+            (Value::String(text), false) => names.template(text, true, at, problems).map(Body::Raw),
+            _ => {
+                at.wrong(problems, "expected a map (a form) or a text");
+                None
+            }
+        }
     }
 }
 
@@ -350,7 +395,16 @@ impl Endpoint {
         start_param.is_some()
             || names_start(&self.path)
             || self.headers.values().any(|text| names_start(text))
-            || self.params.values().chain(&self.json).any(json_names_start)
+            || self
+                .params
+                .values()
+                .any(|param| param.value_names(names_start))
+            || match &self.body {
+                None => false,
+                Some(Body::Json(json)) => json_names(json, names_start),
+                Some(Body::Form(form)) => form.values().any(|param| param.value_names(names_start)),
+                Some(Body::Raw(text)) => names_start(text),
+            }
     }
 }
 
@@ -358,11 +412,12 @@ fn names_start(text: &str) -> bool {
     pieces(text).is_ok_and(|pieces| pieces.contains(&Piece::Place(Place::StartValue)))
 }
 
-fn json_names_start(value: &Value) -> bool {
+/// Whether a text of a JSON value is one that `names` something.
+pub(super) fn json_names(value: &Value, names: fn(&str) -> bool) -> bool {
     match value {
-        Value::String(text) => names_start(text),
-        Value::Array(items) => items.iter().any(json_names_start),
-        Value::Object(map) => map.values().any(json_names_start),
+        Value::String(text) => names(text),
+        Value::Array(items) => items.iter().any(|item| json_names(item, names)),
+        Value::Object(map) => map.values().any(|value| json_names(value, names)),
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }
@@ -400,13 +455,11 @@ impl Paginator {
 
 /// The path with its places, if it stays with the client's origin whatever fills them.
 fn check_path(
-    text: &str,
+    template: String,
     base: Option<&Url>,
-    names: Names<'_>,
     at: &Node,
     problems: &mut Problems,
 ) -> Option<String> {
-    let template = names.template(text, true, path_segment, at, problems)?;
     let pieces = pieces(&template).ok()?;
     let path: String = pieces
         .iter()
@@ -444,91 +497,4 @@ fn check_path(
         }
     }
     Some(template)
-}
-
-/// What the texts of an endpoint may name.
-#[derive(Clone, Copy)]
-struct Names<'a> {
-    vars: &'a IndexMap<String, String>,
-    /// Whether `endpoint.incremental` is there, and whether it has an initial value.
-    incremental: Option<bool>,
-}
-
-impl Names<'_> {
-    /// The text with its variables filled, still with its places; checked, so that a walk can fill them.
-    ///
-    /// `needed`: a text that cannot be left out when a place has no value.
-    fn template(
-        self,
-        text: &str,
-        needed: bool,
-        encode: impl Fn(&str) -> String,
-        at: &Node,
-        problems: &mut Problems,
-    ) -> Option<String> {
-        let text = with_vars(text, self.vars, encode);
-        let pieces = match pieces(&text) {
-            Ok(pieces) => pieces,
-            Err(message) => {
-                at.wrong(problems, message);
-                return None;
-            }
-        };
-        let has_places = pieces.iter().any(|piece| matches!(piece, Piece::Place(_)));
-        match self.incremental {
-            None if has_places => {
-                at.wrong(problems, "the placeholder needs `endpoint.incremental`");
-                None
-            }
-            Some(false) if has_places && needed => {
-                at.wrong(
-                    problems,
-                    "the first walk has nothing to put here: set `incremental.initial_value`",
-                );
-                None
-            }
-            _ => Some(text),
-        }
-    }
-
-    /// The same for every text of a JSON value; keys are taken as they are.
-    fn template_json(self, value: &Value, at: &Node, problems: &mut Problems) -> Option<Value> {
-        Some(match value {
-            Value::String(text) => {
-                Value::String(self.template(text, false, str::to_owned, at, problems)?)
-            }
-            Value::Array(items) => Value::Array(
-                items
-                    .iter()
-                    .map(|item| self.template_json(item, at, problems))
-                    .collect::<Option<_>>()?,
-            ),
-            Value::Object(map) => Value::Object(
-                map.iter()
-                    .map(|(key, value)| {
-                        Some((
-                            literal(key, at, problems)?,
-                            self.template_json(value, at, problems)?,
-                        ))
-                    })
-                    .collect::<Option<_>>()?,
-            ),
-            Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
-        })
-    }
-}
-
-/// A text that has no places: `{{` and `}}` as single braces.
-fn literal(text: &str, at: &Node, problems: &mut Problems) -> Option<String> {
-    match pieces(text).as_deref() {
-        Ok([Piece::Text(text)]) => Some(text.clone()),
-        Ok(_) => {
-            at.wrong(problems, "a placeholder cannot stand in a name");
-            None
-        }
-        Err(message) => {
-            at.wrong(problems, *message);
-            None
-        }
-    }
 }

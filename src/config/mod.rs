@@ -33,6 +33,8 @@ pub mod endpoint;
 
 mod paginator;
 
+pub mod params;
+
 mod incremental;
 
 pub mod schedule;

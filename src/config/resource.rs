@@ -13,7 +13,7 @@ use super::{
     columns::{ColumnFile, ColumnHint, DetectFile, TextFile},
     decode::{Decode, OneOrMany, Period, Short, Size, Tried, section, words},
     deletes::DeletesShort,
-    endpoint::{DottedPath, Endpoint, EndpointFile, Step},
+    endpoint::{Body, DottedPath, Endpoint, EndpointFile, Step},
     jq::Program,
     privacy::{PrivacyFile, PrivacyKey, RowRetentionFile},
     problem::Problems,
@@ -169,7 +169,7 @@ pub(super) struct Shared<'a> {
     pub(super) schema: &'a str,
     pub(super) base_url: Option<&'a Url>,
     /// What endpoints name as `{vars.<name>}`.
-    pub(super) vars: &'a IndexMap<String, String>,
+    pub(super) vars: &'a IndexMap<String, Value>,
     pub(super) timezone: Tz,
     pub(super) max_table_nesting: Option<u32>,
     pub(super) privacy_keys: &'a [PrivacyKey],
@@ -396,10 +396,14 @@ fn fingerprint(
 ) -> String {
     let mut params = endpoint.params.clone();
     params.retain(|name, _| !endpoint.secret_params.contains(name));
-    let body = endpoint
-        .json
-        .as_ref()
-        .filter(|_| !node.get("json").is_some_and(Node::holds_secret));
+    let open = |key| !node.get(key).is_some_and(Node::holds_secret);
+    let (mut body, mut data) = (None, None);
+    match &endpoint.body {
+        Some(Body::Json(json)) if open("json") => body = Some(json),
+        Some(Body::Form(form)) if open("data") => data = Some(json!(form)),
+        Some(Body::Raw(text)) if open("data") => data = Some(text.as_str().into()),
+        _ => {}
+    }
     let mut meaning = json!({
         "path": endpoint.path,
         "params": params,
@@ -409,6 +413,9 @@ fn fingerprint(
         "start": endpoint.incremental.as_ref().and_then(|incremental| incremental.start_param.clone()),
         "key": primary_key.iter().map(ToString::to_string).collect::<Vec<_>>(),
     });
+    if let (Some(data), Value::Object(meaning)) = (data, &mut meaning) {
+        meaning.insert("data".to_owned(), data);
+    }
     // Records that another filter left out have never been read.
     if let (false, Value::Object(meaning)) = (steps.is_empty(), &mut meaning) {
         let steps = steps

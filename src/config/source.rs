@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use indexmap::IndexMap;
+use serde_json::Value;
 use url::Url;
 
 use super::{
@@ -10,13 +11,14 @@ use super::{
     client::ClientFile,
     columns::{ColumnHint, Detect, Nul},
     database::is_reserved_schema,
-    decode::{Guarded, Short, Tried, section},
+    decode::{Json, Short, Tried, section},
     endpoint::{DottedPath, Endpoint},
     jq::Program,
     privacy::{self, Privacy, PrivacyFile, PrivacyKey, Retention},
     problem::Problems,
     resource::{ResourceFile, Shared},
     schedule::Schedule,
+    template::{self, Piece, Place},
     tree::{Content, Node},
 };
 
@@ -287,8 +289,8 @@ section! {
         client: Tried<ClientFile>; required,
         /// As in a resource, for those that do not say otherwise.
         max_table_nesting: u32,
-        /// Values that endpoints name as `{vars.<name>}`: a tenant, a region.
-        vars: IndexMap<String, Guarded>,
+        /// Values that endpoints name as `{vars.<name>}`: a tenant, a region. A number or boolean stays one where it is the whole of a value in `json`.
+        vars: IndexMap<String, Json>,
         /// Privacy rules of all resources; those of a resource add to them.
         privacy: Tried<PrivacyFile>,
         /// The endpoints, each filling one table. A bare text stands for its `name`.
@@ -343,12 +345,14 @@ impl SourceFile {
         if self.resources.is_empty() {
             list.wrong(problems, "expected at least one resource");
         }
-        let vars: IndexMap<String, String> = self
-            .vars
-            .iter()
-            .flatten()
-            .map(|(name, value)| (name.clone(), value.text.clone()))
-            .collect();
+        let mut vars: IndexMap<String, Value> = IndexMap::new();
+        for (name, json) in self.vars.iter().flatten() {
+            if json.value.is_null() || json.value.is_array() || json.value.is_object() {
+                node.nearest(&["vars", name])
+                    .wrong(problems, "expected a text, a number or a boolean");
+            }
+            vars.insert(name.clone(), json.value.clone());
+        }
         let shared = Shared {
             schema: given.schema.unwrap_or(name),
             base_url: self.client.0.as_ref().map(|client| &client.base_url),
@@ -483,6 +487,20 @@ pub(super) fn spread_defaults(mut source: Node) -> Node {
             let place = resource.nearest(&["name"]).place.clone();
             resource.insert("endpoint", Node::empty(place, path));
         }
+        let name = resource.get("name").and_then(Node::scalar);
+        let name = name.map(|name| name.text.clone()).unwrap_or_default();
+        if let Content::Map(map) = &mut resource.content
+            && let Some(entry) = map.get_mut("endpoint")
+            && entry.node.get("paginator").is_none_or(Node::is_null)
+        {
+            let path = entry.node.get("path").and_then(Node::scalar);
+            if is_single_entity(path.map_or(&*name, |path| &path.text)) {
+                let at = super::tree::join(&entry.node.path, "paginator");
+                let mut single = Node::default_value("single_page", at);
+                single.place = entry.node.place.clone();
+                entry.node.insert("paginator", single);
+            }
+        }
         if let (Some(paginator), Content::Map(map)) = (&paginator, &mut resource.content)
             && let Some(entry) = map.get_mut("endpoint")
             && entry.node.get("paginator").is_none_or(Node::is_null)
@@ -491,6 +509,19 @@ pub(super) fn spread_defaults(mut source: Node) -> Node {
         }
     }
     source
+}
+
+/// Whether a path leads to one thing, as in dlt: its last segment is named by a placeholder. A
+/// variable is a constant of the configuration and says nothing of the kind.
+fn is_single_entity(path: &str) -> bool {
+    let path = path.split(['?', '#']).next().unwrap_or_default();
+    let last = path.trim_end_matches('/').rsplit('/').next();
+    template::pieces(last.unwrap_or_default()).is_ok_and(|pieces| {
+        let named = |piece: &Piece| {
+            matches!(piece, Piece::Place(place) if !matches!(place, Place::Variable(_)))
+        };
+        pieces.iter().any(named)
+    })
 }
 
 /// Writes the short forms of an endpoint and of privacy rules as the long ones.

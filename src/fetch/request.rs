@@ -12,8 +12,9 @@ use super::{
     paginate::Pager,
 };
 use crate::config::{
-    endpoint::{Method, Paginator, Step, Target},
-    template::{self, Piece, Place, path_segment},
+    endpoint::{Body, Method, Paginator, Step, Target},
+    params::{ListStyle, Param},
+    template::{self, Piece, Place, path_segment, text_of},
 };
 
 /// A request that may be sent any number of times.
@@ -35,8 +36,16 @@ pub(super) struct Template {
     /// Names of parameters in `query` that are neither shown nor stored.
     secret: Vec<String>,
     headers: HeaderMap,
-    json: Option<Value>,
+    body: Option<Content>,
     paginator: Paginator,
+}
+
+/// A body whose places are filled.
+#[derive(Debug, Clone)]
+enum Content {
+    Json(Value),
+    Form(Vec<(String, String)>),
+    Raw(String),
 }
 
 /// Method and URL of a walk's first request, which holds no key yet. Values of parameters are shown, they
@@ -56,18 +65,17 @@ pub(super) fn describe(base: &Url, plan: &WalkPlan) -> Result<String, Error> {
 impl Template {
     pub(super) fn new(base: &Url, plan: &WalkPlan) -> Result<Self, Error> {
         let endpoint = &plan.endpoint;
-        let path = filled(&endpoint.path, plan, path_segment).ok_or(Error::NoStartValue)?;
+        let path = filled_path(&endpoint.path, plan).ok_or(Error::NoStartValue)?;
         let mut url = join(base, &path)?;
         let mut query: Vec<(String, String)> = url.query_pairs().into_owned().collect();
+        let mut secret = endpoint.secret_params.clone();
         url.set_query(None);
-        for (name, value) in &endpoint.params {
-            match &filled_json(value, plan) {
-                Value::Array(values) => {
-                    let texts = values.iter().filter_map(text_of);
-                    query.extend(texts.map(|text| (name.clone(), text)));
-                }
-                value => query.extend(text_of(value).map(|text| (name.clone(), text))),
+        for (name, param) in &endpoint.params {
+            let pairs = pairs(name, param, plan);
+            if endpoint.secret_params.contains(name) {
+                secret.extend(pairs.iter().map(|(name, _)| name.clone()));
             }
+            query.extend(pairs);
         }
         let start_param = endpoint
             .incremental
@@ -86,12 +94,17 @@ impl Template {
             method: match endpoint.method {
                 Method::Get => reqwest::Method::GET,
                 Method::Post => reqwest::Method::POST,
+                Method::Put => reqwest::Method::PUT,
+                Method::Patch => reqwest::Method::PATCH,
             },
             url,
             query,
-            secret: endpoint.secret_params.clone(),
+            secret,
+            body: match &endpoint.body {
+                None => None,
+                Some(body) => Some(content(body, &headers, plan)?),
+            },
             headers,
-            json: endpoint.json.as_ref().map(|json| filled_json(json, plan)),
             paginator: endpoint.paginator.clone(),
         })
     }
@@ -99,14 +112,23 @@ impl Template {
     /// The request for one position; `None` is the beginning of a walk that starts without a token.
     pub(super) fn draft(&self, position: Option<&Position>) -> Result<Draft, Error> {
         let mut query = self.query.clone();
-        let mut json = self.json.clone();
+        let mut body = self.body.clone();
         let mut put = |target: &Target, value: Value| match target {
             Target::Query(name) => {
                 if let Some(text) = text_of(&value) {
                     set(&mut query, name, text);
                 }
             }
-            Target::Body(path) => put_in(json.get_or_insert(Value::Null), &path.0, value),
+            Target::Body(path) => match body.get_or_insert(Content::Json(Value::Null)) {
+                Content::Json(json) => put_in(json, &path.0, value),
+                Content::Form(fields) => {
+                    if let (Some(Step::Key(name)), Some(text)) = (path.0.first(), text_of(&value)) {
+                        set(fields, name, text);
+                    }
+                }
+                // Refused when the configuration was read.
+                Content::Raw(_) => {}
+            },
         };
         let mut link = None;
         match (&self.paginator, position) {
@@ -160,14 +182,15 @@ impl Template {
             url
         });
         let mut headers = self.headers.clone();
-        let body = json
-            .filter(|_| self.method == reqwest::Method::POST)
-            .map(|json| {
-                headers
-                    .entry(CONTENT_TYPE)
-                    .or_insert(HeaderValue::from_static("application/json"));
-                Bytes::from(json.to_string())
-            });
+        let body = body.filter(|_| self.method != reqwest::Method::GET);
+        let body = body.map(|body| {
+            let (kind, bytes) = body.written();
+            if let Some(kind) = kind {
+                let kind = HeaderValue::from_static(kind);
+                headers.entry(CONTENT_TYPE).or_insert(kind);
+            }
+            bytes
+        });
         Ok(Draft {
             method: self.method.clone(),
             url,
@@ -224,6 +247,108 @@ impl Template {
     }
 }
 
+impl Content {
+    /// Its content type, where it has one by itself, and its bytes.
+    fn written(&self) -> (Option<&'static str>, Bytes) {
+        match self {
+            Self::Json(json) => (Some("application/json"), json.to_string().into()),
+            Self::Form(fields) => {
+                let text: String = url::form_urlencoded::Serializer::new(String::new())
+                    .extend_pairs(fields)
+                    .finish();
+                (Some("application/x-www-form-urlencoded"), text.into())
+            }
+            Self::Raw(text) => (None, text.clone().into()),
+        }
+    }
+}
+
+/// A body with its places filled.
+fn content(body: &Body, headers: &HeaderMap, plan: &WalkPlan) -> Result<Content, Error> {
+    Ok(match body {
+        Body::Json(json) => Content::Json(match filled_json(json, plan) {
+            Some(json) => json,
+            None if json.is_array() => Value::Array(Vec::new()),
+            None => Value::Object(serde_json::Map::new()),
+        }),
+        Body::Form(form) => {
+            let fields = form
+                .iter()
+                .flat_map(|(name, param)| pairs(name, param, plan));
+            Content::Form(fields.collect())
+        }
+        Body::Raw(text) => {
+            let kind = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok());
+            let kind = kind.unwrap_or_default().to_ascii_lowercase();
+            let filled = match () {
+                () if kind.contains("xml") => filled(text, plan, for_xml),
+                () if kind.contains("json") => filled(text, plan, for_json),
+                () => filled(text, plan, str::to_owned),
+            };
+            Content::Raw(filled.ok_or(Error::NoStartValue)?)
+        }
+    })
+}
+
+fn for_xml(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&apos;"),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// As the inside of a JSON string.
+fn for_json(text: &str) -> String {
+    let quoted = Value::from(text).to_string();
+    let inner = quoted.strip_prefix('"').and_then(|q| q.strip_suffix('"'));
+    inner.unwrap_or_default().to_owned()
+}
+
+/// A parameter as names and texts; empty when it is left out.
+fn pairs(name: &str, param: &Param, plan: &WalkPlan) -> Vec<(String, String)> {
+    let pair = |name: String, text: Option<String>| text.map(|text| (name, text));
+    let Some(value) = filled_json(&param.value, plan) else {
+        return Vec::new();
+    };
+    let values = match (&value, param.style) {
+        (Value::Array(values), style) if style != ListStyle::Json => values,
+        (value, _) => return pair(name.to_owned(), text_of(value)).into_iter().collect(),
+    };
+    let texts = values.iter().filter_map(text_of);
+    match param.style {
+        ListStyle::Repeat => texts.map(|text| (name.to_owned(), text)).collect(),
+        ListStyle::Brackets => texts.map(|text| (format!("{name}[]"), text)).collect(),
+        ListStyle::Indexed => texts
+            .enumerate()
+            .map(|(at, text)| (format!("{name}[{at}]"), text))
+            .collect(),
+        ListStyle::Joined(sign) => {
+            let joined = texts.collect::<Vec<_>>().join(&sign.to_string());
+            let some = Some(joined).filter(|joined| !joined.is_empty());
+            pair(name.to_owned(), some).into_iter().collect()
+        }
+        ListStyle::Json => Vec::new(),
+    }
+}
+
+/// A path with its places filled. An empty text is no value here: it would name another place.
+fn filled_path(path: &str, plan: &WalkPlan) -> Option<String> {
+    let is_empty = |piece: &Piece| match piece {
+        Piece::Text(_) => false,
+        Piece::Place(place) => value_of(place, plan).is_none_or(|value| value == ""),
+    };
+    let pieces = template::pieces(path).unwrap_or_default();
+    (!pieces.iter().any(is_empty)).then(|| filled(path, plan, path_segment))?
+}
+
 /// A text with its places filled. `None`: a place has no value, so the text is left out.
 fn filled(text: &str, plan: &WalkPlan, encode: impl Fn(&str) -> String) -> Option<String> {
     // Checked when the configuration was read; a text that is no template stands for itself.
@@ -232,39 +357,50 @@ fn filled(text: &str, plan: &WalkPlan, encode: impl Fn(&str) -> String) -> Optio
     };
     let texts = pieces.into_iter().map(|piece| match piece {
         Piece::Text(text) => Some(text),
-        Piece::Place(place) => value_of(place, plan).map(&encode),
+        Piece::Place(place) => Some(encode(&text_of(&value_of(&place, plan)?)?)),
     });
     texts.collect()
 }
 
-/// The same for all texts of a JSON value. A text that is one place and nothing else keeps the type
-/// of a number, and becomes null where there is no value.
-fn filled_json(value: &Value, plan: &WalkPlan) -> Value {
+/// The same for all texts of a JSON value. A text that is one place and nothing else keeps the
+/// type of what is filled in. `None`: it is left out, as is a map or list that holds nothing else than
+/// what is left out.
+fn filled_json(value: &Value, plan: &WalkPlan) -> Option<Value> {
     match value {
         Value::String(text) => match template::pieces(text).as_deref() {
-            Ok([Piece::Place(place)]) => value_of(*place, plan).map_or(Value::Null, |value| {
-                match serde_json::from_str(value) {
-                    Ok(number @ Value::Number(_)) => number,
-                    _ => value.into(),
-                }
-            }),
-            _ => filled(text, plan, str::to_owned).map_or(Value::Null, Value::String),
+            Ok([Piece::Place(place)]) => value_of(place, plan).filter(|value| !value.is_null()),
+            _ => filled(text, plan, str::to_owned).map(Value::String),
         },
-        Value::Array(items) => items.iter().map(|item| filled_json(item, plan)).collect(),
-        Value::Object(map) => {
-            let entries = map
-                .iter()
-                .map(|(key, value)| (key.clone(), filled_json(value, plan)));
-            Value::Object(entries.collect())
+        Value::Array(items) => {
+            let filled: Vec<Value> = items.iter().filter_map(|i| filled_json(i, plan)).collect();
+            (items.is_empty() || !filled.is_empty()).then_some(Value::Array(filled))
         }
-        Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
+        Value::Object(map) => {
+            let filled: serde_json::Map<String, Value> = map
+                .iter()
+                .filter_map(|(key, value)| Some((key.clone(), filled_json(value, plan)?)))
+                .collect();
+            (map.is_empty() || !filled.is_empty()).then_some(Value::Object(filled))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => Some(value.clone()),
     }
 }
 
-fn value_of(place: Place, plan: &WalkPlan) -> Option<&str> {
+/// What a place stands for in this walk; `None` or null: nothing.
+fn value_of(place: &Place, plan: &WalkPlan) -> Option<Value> {
+    let moment = |text: &str| match serde_json::from_str(text) {
+        // A cursor that is a number is one in JSON too.
+        Ok(number @ Value::Number(_)) => number,
+        _ => text.into(),
+    };
     match place {
-        Place::StartValue => plan.start_value.as_deref(),
-        Place::InitialValue => plan.endpoint.incremental.as_ref()?.initial_value.as_deref(),
+        Place::StartValue => plan.start_value.as_deref().map(moment),
+        Place::InitialValue => {
+            let incremental = plan.endpoint.incremental.as_ref()?;
+            incremental.initial_value.as_deref().map(moment)
+        }
+        // Filled in when the configuration was read.
+        Place::Variable(_) | Place::Param(_) => None,
     }
 }
 
@@ -300,17 +436,6 @@ fn join(base: &Url, path: &str) -> Result<Url, Error> {
         Ok(url)
     } else {
         Err(bad())
-    }
-}
-
-/// A parameter's text; `None` leaves it out.
-fn text_of(value: &Value) -> Option<String> {
-    match value {
-        Value::Null => None,
-        Value::String(text) => Some(text.clone()),
-        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
-            Some(value.to_string())
-        }
     }
 }
 
@@ -374,20 +499,25 @@ mod tests {
         Step::Key(name.into())
     }
 
+    fn param(value: Value) -> Param {
+        Param {
+            value,
+            style: ListStyle::Repeat,
+        }
+    }
+
     fn plan(paginator: Paginator) -> WalkPlan {
         WalkPlan {
             endpoint: Endpoint {
                 method: Method::Post,
                 path: "people?fields=a,b&page=9".into(),
-                secret_params: Vec::new(),
                 params: IndexMap::from([
-                    ("q".to_owned(), json!("a b+c&d")),
-                    ("none".to_owned(), Value::Null),
-                    ("on".to_owned(), json!(true)),
-                    ("ids".to_owned(), json!([1, null, "x"])),
+                    ("q".to_owned(), param(json!("a b+c&d"))),
+                    ("none".to_owned(), param(Value::Null)),
+                    ("on".to_owned(), param(json!(true))),
+                    ("ids".to_owned(), param(json!([1, "x"]))),
                 ]),
-                headers: IndexMap::new(),
-                json: Some(json!({"filter": {"x": 1}})),
+                body: Some(Body::Json(json!({"filter": {"x": 1}}))),
                 data_selector: Selector::Root,
                 paginator,
                 incremental: Some(Incremental {
@@ -396,6 +526,7 @@ mod tests {
                     start_param: Some("since".into()),
                     lag: std::time::Duration::ZERO,
                 }),
+                ..Endpoint::default()
             },
             start_value: Some("2020-01-01T00:00:00+02:00".into()),
             resume: None,
@@ -499,14 +630,13 @@ mod tests {
                 json!("2024-01-01"),
                 json!("since 2024-01-01"),
             ),
-            (None, Value::Null, Value::Null),
         ] {
             let mut plan = plan(Paginator::SinglePage);
             plan.start_value = start.map(str::to_owned);
-            plan.endpoint.json = Some(json!({
+            plan.endpoint.body = Some(Body::Json(json!({
                 "since": "{incremental.start_value}",
                 "deep": [{"text": "since {incremental.start_value}", "n": 1.50}],
-            }));
+            })));
             let base = Url::parse("https://api.test").unwrap();
             let draft = Template::new(&base, &plan).unwrap().draft(None).unwrap();
             let body: Value = serde_json::from_slice(&draft.body.unwrap()).unwrap();
@@ -514,6 +644,96 @@ mod tests {
                 body,
                 json!({"since": since, "deep": [{"text": text, "n": 1.50}]})
             );
+        }
+    }
+    #[test]
+    fn what_has_no_value_is_left_out_wherever_it_stands() {
+        let start = || Value::from("{incremental.start_value}");
+        let mut plan = plan(Paginator::SinglePage);
+        plan.start_value = None;
+        plan.endpoint.path = "people".into();
+        plan.endpoint.params = IndexMap::from([
+            ("from".to_owned(), param(start())),
+            (
+                "q".to_owned(),
+                param(json!("since {incremental.start_value}")),
+            ),
+            ("ids".to_owned(), param(json!([start(), 2]))),
+        ]);
+        plan.endpoint.headers = IndexMap::from([
+            (
+                "If-Modified-Since".to_owned(),
+                "{incremental.start_value}".to_owned(),
+            ),
+            ("X-Kept".to_owned(), "1".to_owned()),
+        ]);
+        for (json, expected) in [
+            (
+                json!({"filter": {"updated": {"gt": start()}}, "kept": null, "empty": {}}),
+                json!({"kept": null, "empty": {}}),
+            ),
+            (json!({"a": [{"gt": start()}, 1]}), json!({"a": [1]})),
+            (json!([{"gt": start()}]), json!([])),
+            (json!({"gt": start()}), json!({})),
+        ] {
+            plan.endpoint.body = Some(Body::Json(json));
+            let base = Url::parse("https://api.test").unwrap();
+            let draft = Template::new(&base, &plan).unwrap().draft(None).unwrap();
+            assert_eq!(draft.url.as_str(), "https://api.test/people?ids=2");
+            assert!(!draft.headers.contains_key("if-modified-since"));
+            assert_eq!(draft.headers["x-kept"], "1");
+            let body: Value = serde_json::from_slice(&draft.body.unwrap()).unwrap();
+            assert_eq!(body, expected);
+        }
+    }
+
+    #[test]
+    fn lists_are_written_as_the_api_reads_them() {
+        let list = json!(["a b", 2, true]);
+        for (style, expected) in [
+            (ListStyle::Repeat, "f=a%20b&f=2&f=true"),
+            (ListStyle::Brackets, "f%5B%5D=a%20b&f%5B%5D=2&f%5B%5D=true"),
+            (
+                ListStyle::Indexed,
+                "f%5B0%5D=a%20b&f%5B1%5D=2&f%5B2%5D=true",
+            ),
+            (ListStyle::Joined(','), "f=a%20b%2C2%2Ctrue"),
+            (ListStyle::Json, "f=%5B%22a%20b%22%2C2%2Ctrue%5D"),
+        ] {
+            let mut plan = plan(Paginator::SinglePage);
+            plan.endpoint.incremental = None;
+            plan.endpoint.path = "p".into();
+            let value = list.clone();
+            plan.endpoint.params = IndexMap::from([("f".to_owned(), Param { value, style })]);
+            plan.endpoint.body = Some(Body::Form(plan.endpoint.params.clone()));
+            let base = Url::parse("https://api.test").unwrap();
+            let draft = Template::new(&base, &plan).unwrap().draft(None).unwrap();
+            assert_eq!(draft.url.query(), Some(expected), "{style:?}");
+            let form = draft.body.unwrap();
+            let in_query = url::form_urlencoded::parse(expected.as_bytes());
+            assert!(url::form_urlencoded::parse(&form).eq(in_query), "{style:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_filled_into_a_text_is_escaped_for_its_kind() {
+        for (kind, expected) in [
+            (
+                "application/soap+xml",
+                "<since>&lt;a&gt; &amp; &quot;b&quot;</since>",
+            ),
+            ("application/json", "<since><a> & \\\"b\\\"</since>"),
+            ("text/plain", "<since><a> & \"b\"</since>"),
+        ] {
+            let mut plan = plan(Paginator::SinglePage);
+            plan.start_value = Some("<a> & \"b\"".into());
+            plan.endpoint.headers = IndexMap::from([("Content-Type".to_owned(), kind.to_owned())]);
+            let text = "<since>{incremental.start_value}</since>";
+            plan.endpoint.body = Some(Body::Raw(text.into()));
+            let base = Url::parse("https://api.test").unwrap();
+            let draft = Template::new(&base, &plan).unwrap().draft(None).unwrap();
+            assert_eq!(draft.body.unwrap(), expected, "{kind}");
+            assert_eq!(draft.headers[CONTENT_TYPE], kind);
         }
     }
 }

@@ -4,6 +4,8 @@
 
 mod adoption;
 
+mod answers;
+
 mod api_trouble;
 
 mod boundaries;

@@ -1,4 +1,3 @@
-use indexmap::IndexMap;
 use tokio::time::Instant;
 
 use super::*;
@@ -17,10 +16,6 @@ fn decoder(selector: Selector) -> Decoder {
     Decoder::new(&Endpoint {
         method: Method::Get,
         path: "/p".into(),
-        params: IndexMap::new(),
-        secret_params: Vec::new(),
-        headers: IndexMap::new(),
-        json: None,
         data_selector: selector,
         paginator: Paginator::Offset {
             limit: 2,
@@ -34,7 +29,7 @@ fn decoder(selector: Selector) -> Decoder {
             },
             maximum_offset: None,
         },
-        incremental: None,
+        ..Endpoint::default()
     })
 }
 

@@ -15,12 +15,10 @@ fn pager(paginator: Paginator) -> Pager {
         method: Method::Get,
         path: "/".into(),
         params: indexmap::IndexMap::new(),
-        secret_params: Vec::new(),
         headers: indexmap::IndexMap::new(),
-        json: None,
         data_selector: Selector::Root,
         paginator,
-        incremental: None,
+        ..Endpoint::default()
     };
     Pager::new(&endpoint, &"https://api.test".parse().unwrap(), None).unwrap()
 }

@@ -76,13 +76,9 @@ fn plan(paginator: Paginator) -> WalkPlan {
         endpoint: Endpoint {
             method: Method::Get,
             path: "/v1/employees".into(),
-            params: IndexMap::new(),
-            secret_params: Vec::new(),
-            headers: IndexMap::new(),
-            json: None,
             data_selector: Selector::Path(path("data")),
             paginator,
-            incremental: None,
+            ..Endpoint::default()
         },
         start_value: None,
         resume: None,

@@ -1,0 +1,123 @@
+//! What `check` says of endpoints that cannot be meant.
+
+use rosterd::config;
+
+/// An endpoint's lines, and what is wrong: the path below the endpoint, and a part of the message.
+type Case = (&'static str, &'static [(&'static str, &'static str)]);
+
+fn expect(cases: &[Case]) {
+    for (endpoint, expected) in cases {
+        let text = format!(
+            "sources:\n  hr:\n    vars: {{tenant: acme}}\n    client: {{base_url: https://api.example.com}}\n    resources:\n      - name: a\n        endpoint: {endpoint}\n"
+        );
+        let Err(problems) = config::from_str(&text) else {
+            panic!("was accepted: {endpoint}");
+        };
+        let said: Vec<(String, String)> = problems
+            .iter()
+            .map(|p| {
+                let path = p.path.strip_prefix("sources.hr.resources[0].endpoint");
+                let path = path.unwrap_or(&p.path).trim_start_matches('.');
+                (path.to_owned(), p.message.clone())
+            })
+            .collect();
+        assert_eq!(said.len(), expected.len(), "{endpoint}: {said:?}");
+        for ((path, message), (wanted, part)) in said.iter().zip(*expected) {
+            assert_eq!(path, wanted, "{endpoint}: {said:?}");
+            assert!(message.contains(part), "{endpoint}: {message}");
+        }
+        let at_line = problems.iter().all(|p| p.to_string().contains(":7:"));
+        assert!(at_line, "{endpoint}: {problems}");
+        assert!(!problems.to_string().contains("s3cret"), "{problems}");
+    }
+}
+
+#[test]
+fn requests() {
+    expect(&[
+        (
+            "{paginator: single_page, method: DELETE}",
+            &[("method", "expected one of GET, POST, PUT, PATCH")],
+        ),
+        (
+            "{paginator: single_page, method: POST, json: s3cret}",
+            &[("json", "a map or a list")],
+        ),
+        (
+            "{paginator: single_page, method: POST, json: {}, data: {}}",
+            &[("data", "exclude each other")],
+        ),
+        (
+            "{paginator: single_page, data: {a: 1}}",
+            &[("data", "needs `method: POST`")],
+        ),
+        (
+            "{paginator: single_page, method: POST, data: [1]}",
+            &[("data", "a map (a form) or a text")],
+        ),
+        (
+            "{paginator: single_page, method: POST, data: {a: {b: s3cret}}}",
+            &[("data.a", "`type: list`")],
+        ),
+        (
+            "{paginator: {type: cursor, cursor_body_path: c}, method: POST, data: text}",
+            &[("paginator", "no places for a paginator")],
+        ),
+        (
+            "{paginator: single_page, method: POST, data: '{incremental.start_value}'}",
+            &[("data", "needs `endpoint.incremental`")],
+        ),
+        (
+            "{paginator: single_page, list_style: dots}",
+            &[("list_style", "expected one of repeat")],
+        ),
+        (
+            "{paginator: single_page, params: {a: {b: s3cret}}}",
+            &[("params.a", "`type: list`")],
+        ),
+        (
+            "{paginator: single_page, params: {a: [[1]]}}",
+            &[("params.a", "a list of texts")],
+        ),
+        (
+            "{paginator: single_page, params: {a: {type: list, style: dots, values: []}}}",
+            &[("params.a.style", "expected one of repeat")],
+        ),
+        (
+            "{paginator: single_page, params: {a: {type: list}}}",
+            &[("params.a", "expected `values`")],
+        ),
+        (
+            "{paginator: single_page, params: {a: {type: list, values: [{}]}}}",
+            &[("params.a.values", "a list of texts")],
+        ),
+        (
+            "{paginator: single_page, params: {a: {type: list, value: [1]}}}",
+            &[("params.a.value", "unknown key")],
+        ),
+        (
+            "{paginator: single_page, params: {a: {type: json, value: s3cret}}}",
+            &[("params.a.value", "a map or a list")],
+        ),
+        (
+            "{paginator: single_page, path: '/{org}/x'}",
+            &[("path", "same name in `endpoint.params`")],
+        ),
+        (
+            "{paginator: single_page, path: '/{org}/x', params: {org: [1]}}",
+            &[("path", "must be a text")],
+        ),
+        (
+            "{paginator: single_page, path: '/{vars.none}/x'}",
+            &[("path", "no such variable")],
+        ),
+        (
+            "{paginator: single_page, headers: {X: '{org}'}, params: {org: 1}}",
+            &[("headers.X", "unknown placeholder")],
+        ),
+        (
+            "{paginator: single_page, method: POST, json: {'{vars.tenant}': 1}}",
+            &[("json", "cannot stand in a name")],
+        ),
+    ]);
+}
