@@ -8,6 +8,8 @@ mod answers;
 
 mod api_trouble;
 
+mod apis;
+
 mod boundaries;
 
 mod commits;

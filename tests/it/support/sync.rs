@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use rosterd::{
-    clock, config,
+    clock,
+    config::{self, Config},
     record::{self, ClaimOne, Mode, Trigger, Worker},
     sync::{self, Fleet, Gauge, Outcome, Start},
 };
@@ -42,9 +43,31 @@ impl Bench {
         stop: CancellationToken,
     ) -> Outcome {
         let config = config::from_str(config).unwrap_or_else(|problems| panic!("{problems}"));
+        let resource = config.sources[0].resources[0].name.clone();
+        self.run_until(Arc::new(config), &resource, start, stop)
+            .await
+    }
+
+    /// Runs one resource of a configuration, to the end of the run.
+    pub(crate) async fn run(&self, config: Arc<Config>, resource: &str, start: Start) -> Outcome {
+        self.run_until(config, resource, start, CancellationToken::new())
+            .await
+    }
+
+    async fn run_until(
+        &self,
+        config: Arc<Config>,
+        resource: &str,
+        start: Start,
+        stop: CancellationToken,
+    ) -> Outcome {
         let pool = self.db.pool();
         let registered = record::register(pool, &config, clock::now()).await.unwrap();
-        let id = registered[0].resource_id;
+        let id = registered
+            .iter()
+            .find(|registered| registered.resource == resource)
+            .unwrap_or_else(|| panic!("no resource {resource}"))
+            .resource_id;
         let claimed = record::claim_one(
             pool,
             &self.worker,
@@ -59,7 +82,7 @@ impl Bench {
         let ClaimOne::Claimed(claim) = claimed.await.unwrap() else {
             panic!("the resource is held");
         };
-        let fleet = Fleet::new(Arc::new(config), None).unwrap();
+        let fleet = Fleet::new(config, None).unwrap();
         let context = fleet
             .context(&claim, pool, &self.worker, &self.tracker)
             .unwrap();
