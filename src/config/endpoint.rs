@@ -13,6 +13,7 @@ use super::{
     paginator::PaginatorFile,
     params::{ListStyleFile, Param},
     problem::Problems,
+    rules::{Rule, RuleFile},
     template::{Names, Piece, Place, literal, pieces},
     tree::Node,
 };
@@ -32,6 +33,8 @@ pub struct Endpoint {
     pub data_selector: Selector,
     pub paginator: Paginator,
     pub incremental: Option<Incremental>,
+    /// In their order; the first that fits decides.
+    pub rules: Vec<Rule>,
 }
 
 impl fmt::Debug for Endpoint {
@@ -179,8 +182,10 @@ section! {
         paginator: Tried<PaginatorFile>,
         /// Only what changed since the last complete walk. Left out: every walk reads everything.
         incremental: Tried<IncrementalFile>,
+        /// What answers mean besides what their status says, in this order.
+        response_actions: Vec<Tried<RuleFile>>,
     }
-    later ["response_actions", "auth"]
+    later ["auth"]
 }
 
 words! {
@@ -245,6 +250,7 @@ impl EndpointFile {
             }
             None => None,
         };
+        let rules = self.rules(node.nearest(&["response_actions"]), problems);
         let method = match self.method {
             MethodFile::Get => Method::Get,
             MethodFile::Post => Method::Post,
@@ -289,7 +295,18 @@ impl EndpointFile {
             data_selector: selector,
             paginator,
             incremental,
+            rules: rules?,
         })
+    }
+
+    fn rules(&self, node: &Node, problems: &mut Problems) -> Option<Vec<Rule>> {
+        let files = self.response_actions.iter().flatten();
+        let nodes = node.list().into_iter().flatten();
+        let rules: Vec<Option<Rule>> = files
+            .zip(nodes)
+            .map(|(Tried(file), node)| file.as_ref()?.resolve(node, problems))
+            .collect();
+        rules.into_iter().collect()
     }
 
     fn plain_params(

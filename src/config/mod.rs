@@ -35,6 +35,8 @@ mod paginator;
 
 pub mod params;
 
+pub mod rules;
+
 mod incremental;
 
 pub mod schedule;

@@ -4,7 +4,7 @@
 //! in it) as `Referer`, retries on its own behind the limiter's back, waits for ever, and prints
 //! whole URLs in its errors. All of that is switched off here, and its errors do not leave this file.
 
-use std::error::Error as StdError;
+use std::{error::Error as StdError, time::Duration};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -30,6 +30,9 @@ use crate::{clock, config};
 
 /// Most bytes reserved because the API announced them, before any has come.
 const RESERVE: u64 = 4 << 20;
+
+/// Most bytes of an error's body that rules look at.
+const REFUSAL: u64 = 256 << 10;
 
 /// A configured connection pool for one origin.
 pub(super) struct Client {
@@ -124,8 +127,17 @@ impl Client {
         &self.base
     }
 
-    /// Signs and sends a request, and waits for the answer's headers.
+    /// Signs and sends a request, and waits for the headers of an answer whose status is good.
     pub(super) async fn send(&self, draft: &Draft, signer: Option<&Signer>) -> Result<Head, Error> {
+        let head = self.ask(draft, signer).await?;
+        match self.refusal(&head) {
+            Some(refusal) => Err(refusal),
+            None => Ok(head),
+        }
+    }
+
+    /// Signs and sends a request, and waits for the answer's headers, whatever they say.
+    pub(super) async fn ask(&self, draft: &Draft, signer: Option<&Signer>) -> Result<Head, Error> {
         if !same_origin(&self.base, &draft.url) {
             return Err(Error::ForeignLink {
                 host: host_of(&draft.url),
@@ -148,10 +160,16 @@ impl Client {
             sent,
             answered: Instant::now(),
         };
-        self.judge(response, asked, at)
+        Ok(Head {
+            response,
+            at,
+            asked,
+        })
     }
 
-    fn judge(&self, response: Response, asked: Asked, at: Address) -> Result<Head, Error> {
+    /// What is wrong with an answer by its status alone.
+    pub(super) fn refusal(&self, head: &Head) -> Option<Error> {
+        let Head { response, at, .. } = head;
         let status = response.status();
         if status.is_redirection() {
             let host = response
@@ -160,32 +178,28 @@ impl Client {
                 .and_then(|value| value.to_str().ok())
                 .and_then(|value| self.base.join(value).ok())
                 .map_or_else(|| "an unreadable place".into(), |url| host_of(&url));
-            return Err(Error::Redirect { host });
+            return Some(Error::Redirect { host });
         }
-        if !status.is_success() {
-            let text = |name| {
-                response
-                    .headers()
-                    .get(name)
-                    .and_then(|v: &HeaderValue| v.to_str().ok())
-            };
-            return Err(Error::Status {
-                status: status.as_u16(),
-                listed: self.statuses.contains(&status.as_u16()),
-                after: text(RETRY_AFTER)
-                    .and_then(|value| retry_after(value, date_of(response.headers()))),
-                at,
-            });
-        }
-        Ok(Head {
-            response,
-            at,
-            asked,
+        (!status.is_success()).then(|| Error::Status {
+            status: status.as_u16(),
+            listed: self.statuses.contains(&status.as_u16()),
+            after: head.retry_after(),
+            at: at.clone(),
         })
     }
 
     /// Reads the body, up to the cap on its decoded bytes.
     pub(super) async fn read(&self, head: Head) -> Result<Answer, Error> {
+        self.read_up_to(head, self.max_body, Beyond::Refused).await
+    }
+
+    /// Reads the body of an answer that is no page: its beginning is enough.
+    pub(super) async fn read_refusal(&self, head: Head) -> Result<Answer, Error> {
+        let cap = self.max_body.min(REFUSAL);
+        self.read_up_to(head, cap, Beyond::Dropped).await
+    }
+
+    async fn read_up_to(&self, head: Head, cap: u64, beyond: Beyond) -> Result<Answer, Error> {
         let Head {
             mut response,
             at,
@@ -212,23 +226,23 @@ impl Client {
             .filter_map(|value| value.to_str().ok().map(str::to_owned))
             .collect();
         let status = response.status().as_u16();
-        let too_large = |at| Error::BodyTooLarge {
-            limit: self.max_body,
-            at,
-        };
+        let too_large = |at| Error::BodyTooLarge { limit: cap, at };
         let announced = response.content_length().unwrap_or(0);
-        if announced > self.max_body {
+        if announced > cap && beyond == Beyond::Refused {
             return Err(too_large(at));
         }
         let mut body: Vec<u8> = Vec::with_capacity(announced.min(RESERVE) as usize);
         loop {
             match response.chunk().await {
                 Ok(Some(chunk)) => {
-                    if (body.len() + chunk.len()) as u64 > self.max_body {
+                    if (body.len() + chunk.len()) as u64 > cap {
                         // Dropping the answer closes its connection: nobody reads the rest.
-                        return Err(too_large(at));
+                        match beyond {
+                            Beyond::Refused => return Err(too_large(at)),
+                            Beyond::Dropped => break,
+                        }
                     }
-                    make_room(&mut body, chunk.len(), self.max_body as usize);
+                    make_room(&mut body, chunk.len(), cap as usize);
                     body.extend_from_slice(&chunk);
                 }
                 Ok(None) => break,
@@ -250,6 +264,48 @@ impl Client {
             at,
         })
     }
+}
+
+impl Head {
+    pub(super) fn status(&self) -> u16 {
+        self.response.status().as_u16()
+    }
+
+    pub(super) fn headers(&self) -> &HeaderMap {
+        self.response.headers()
+    }
+
+    pub(super) fn at(&self) -> &Address {
+        &self.at
+    }
+
+    /// `Retry-After`, when there is a readable one.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        let headers = self.response.headers();
+        let value = headers.get(RETRY_AFTER)?.to_str().ok()?;
+        retry_after(value, date_of(headers))
+    }
+
+    /// An answer without its body.
+    pub(super) fn without_body(self) -> Answer {
+        Answer {
+            status: self.status(),
+            json_type: true,
+            links: Vec::new(),
+            date: date_of(self.headers()),
+            received_at: clock::now(),
+            asked: self.asked,
+            body: Bytes::new(),
+            at: self.at,
+        }
+    }
+}
+
+/// What becomes of a body beyond the cap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Beyond {
+    Refused,
+    Dropped,
 }
 
 /// Doubles the buffer as it fills, but never beyond the cap.

@@ -5,7 +5,10 @@
 use std::time::Duration;
 
 use super::Address;
-use crate::fault::{Class, Fault};
+use crate::{
+    config::rules::Action,
+    fault::{Class, Fault},
+};
 
 /// A failure of one request or of the walk as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,6 +32,17 @@ pub enum Error {
         status: u16,
         /// The status is one of `client.retry.statuses`.
         listed: bool,
+        /// `Retry-After`, when there was a readable one.
+        after: Option<Duration>,
+        at: Address,
+    },
+    /// A rule of the endpoint on its answers fitted.
+    #[error("{at} answered with status {status}, for which a rule says `{}`{}", action.as_str(), said(message.as_deref()))]
+    Ruled {
+        action: Action,
+        status: u16,
+        /// The API's own words, where they were declared fit to be shown.
+        message: Option<Box<str>>,
         /// `Retry-After`, when there was a readable one.
         after: Option<Duration>,
         at: Address,
@@ -107,7 +121,40 @@ pub enum Decision {
     Stop,
 }
 
+/// What follows for the walk from an error that ended it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Course {
+    /// The run ends with it.
+    Stop,
+    /// The run ends with it, and nothing can be gone on with: the API will say the same at that place.
+    End,
+    /// The walk begins again.
+    Restart,
+    /// What is stored of earlier walks is void: everything is read.
+    Resync,
+}
+
 impl Error {
+    /// What follows for the walk.
+    #[must_use]
+    pub fn course(&self) -> Course {
+        match self {
+            Self::Ruled { action, .. } => match action {
+                Action::Ignore | Action::Empty | Action::Skip => Course::End,
+                Action::Restart => Course::Restart,
+                Action::Resync => Course::Resync,
+                Action::Retry | Action::Refresh | Action::Fail => Course::Stop,
+            },
+            _ => Course::Stop,
+        }
+    }
+
+    /// Whether what was read is right, only not all.
+    #[must_use]
+    pub fn is_partial(&self) -> bool {
+        self.course() == Course::End || self.fault().class == Class::RateLimit
+    }
+
     /// The table of what is tried again.
     #[must_use]
     pub fn retry(&self) -> Decision {
@@ -116,6 +163,11 @@ impl Error {
             Self::Status { status: 401, .. } => Decision::Stop,
             Self::Status {
                 listed: true,
+                after,
+                ..
+            }
+            | Self::Ruled {
+                action: Action::Retry,
                 after,
                 ..
             } => Decision::Retry { after: *after },
@@ -133,6 +185,17 @@ impl Error {
             }
             | Self::InvalidUtf8 { .. } => Decision::RetryOnce,
             Self::Status { listed: false, .. }
+            | Self::Ruled {
+                action:
+                    Action::Ignore
+                    | Action::Empty
+                    | Action::Skip
+                    | Action::Refresh
+                    | Action::Restart
+                    | Action::Resync
+                    | Action::Fail,
+                ..
+            }
             | Self::Transport {
                 trouble: Trouble::Tls,
                 ..
@@ -215,6 +278,7 @@ impl Error {
             ),
             Self::Transport { trouble, .. } => trouble.describe(),
             Self::Status { status, .. } => describe_status(*status),
+            Self::Ruled { action, status, .. } => describe_ruled(*action, *status),
             Self::TokenRefused { .. } => (
                 Class::Auth,
                 "token_refused",
@@ -313,6 +377,66 @@ impl Error {
             ),
             Self::Lost => (Class::Internal, "walk_lost", "please report this", true),
         }
+    }
+}
+
+/// Puts the API's words behind ours.
+fn said(message: Option<&str>) -> String {
+    message.map_or_else(String::new, |message| format!(": {message}"))
+}
+
+fn describe_ruled(action: Action, status: u16) -> (Class, &'static str, &'static str, bool) {
+    match action {
+        Action::Ignore | Action::Empty => (
+            Class::SourceResponse,
+            "rule_ignore",
+            "what was read is stored; nothing is deleted and the cursor stays, because more may follow. If this answer means that there is nothing more, let its rule say `empty`",
+            false,
+        ),
+        Action::Skip => (
+            Class::Permission,
+            "rule_skip",
+            "the rows stay as they are: grant the key the scope, or remove the resource",
+            false,
+        ),
+        Action::Retry => match status {
+            429 => (
+                Class::RateLimit,
+                "rule_retry",
+                "lower client.limits or run less often",
+                true,
+            ),
+            _ => (
+                Class::SourceUnavailable,
+                "rule_retry",
+                "the answer stayed the same through all retries; the next run tries again",
+                true,
+            ),
+        },
+        Action::Refresh => (
+            Class::Auth,
+            "rule_refresh",
+            "a new token did not help, or client.auth has none to renew: renew the key in client.auth",
+            false,
+        ),
+        Action::Restart => (
+            Class::SourceResponse,
+            "rule_restart",
+            "the walk began anew several times and was refused again; look at the rule and the paginator",
+            true,
+        ),
+        Action::Resync => (
+            Class::SourceResponse,
+            "rule_resync",
+            "reading everything was refused like the stored cursor; look at the rule and endpoint.incremental",
+            false,
+        ),
+        Action::Fail => (
+            Class::SourceResponse,
+            "rule_fail",
+            "a rule of endpoint.response_actions calls this answer a failure; `safe_message_path` shows the API's reason",
+            false,
+        ),
     }
 }
 

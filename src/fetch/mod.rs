@@ -35,6 +35,8 @@ mod request;
 
 mod retry;
 
+mod rules;
+
 mod select;
 
 mod tally;
@@ -44,7 +46,7 @@ mod token;
 mod walk;
 
 pub use address::Address;
-pub use error::{Decision, Error, Trouble};
+pub use error::{Course, Decision, Error, Trouble};
 pub use paginate::{Ending, Proven};
 pub use tally::Tally;
 pub use walk::Walk;

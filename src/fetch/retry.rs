@@ -10,13 +10,18 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Api, Decision, Error,
     auth::Signer,
-    client::Answer,
+    client::{Answer, Head},
     decode::{Decoded, Decoder},
     request::Draft,
+    rules::{Rules, Verdict},
     tally::Counters,
     token::Tokens,
 };
-use crate::{clock, config::source::Retry, failpoint};
+use crate::{
+    clock,
+    config::{rules::Action, source::Retry},
+    failpoint,
+};
 
 /// Larger bodies are decoded on a thread of their own, so that they hold up nobody.
 const INLINE: usize = 2 << 20;
@@ -27,6 +32,7 @@ pub(super) struct Job {
     /// Ordinal of the page, for errors.
     pub(super) page: u64,
     pub(super) decoder: Arc<Decoder>,
+    pub(super) rules: Arc<Rules>,
     pub(super) tally: Arc<Counters>,
     pub(super) cancel: CancellationToken,
 }
@@ -45,9 +51,15 @@ impl Api {
                 Err(error) => error,
             };
             // A token may be revoked before its time: one fresh one, then the refusal is final.
-            if let (Error::Status { status: 401, .. }, Some(tokens), false) =
-                (&error, tokens, renewed)
-            {
+            let is_refused = matches!(
+                error,
+                Error::Status { status: 401, .. }
+                    | Error::Ruled {
+                        action: Action::Refresh,
+                        ..
+                    }
+            );
+            if let (true, Some(tokens), false) = (is_refused, tokens, renewed) {
                 renewed = true;
                 tokens.forget(generation.max(1)).await;
                 job.tally.retry();
@@ -84,7 +96,7 @@ impl Api {
 
     /// All walks of the credential wait when the API says that it had enough of it.
     fn hold_others_back(&self, error: &Error, wait: Duration) {
-        if let Error::Status { status, after, .. } = error
+        if let Error::Status { status, after, .. } | Error::Ruled { status, after, .. } = error
             && (*status == 429 || after.is_some())
         {
             self.limiter.pause(wait);
@@ -101,13 +113,13 @@ impl Api {
         job.tally.request();
         let begun = Instant::now();
         let exchange = async {
-            let head = self.client.send(&job.draft, self.auth.as_ref()).await;
+            let head = self.client.ask(&job.draft, self.auth.as_ref()).await;
             if !matches!(head, Err(Error::Transport { .. })) {
                 permit.answered();
             }
             let head = head?;
             failpoint::reach("fetch.after_headers");
-            self.client.read(head).await
+            self.judge(head, &job.rules).await
         };
         let answer = tokio::select! {
             biased;
@@ -115,12 +127,18 @@ impl Api {
             answer = exchange => answer,
         };
         job.tally.fetched(begun.elapsed());
-        if let Err(Error::Status { status: 429, .. }) = &answer {
+        if let Err(Error::Status { status: 429, .. } | Error::Ruled { status: 429, .. }) = &answer {
             job.tally.too_many_requests();
         }
-        let answer = answer?;
+        let (answer, is_empty) = match answer? {
+            Judged::Page(answer) => (answer, false),
+            Judged::Empty(answer) => (answer, true),
+        };
         drop(permit);
         job.tally.bytes(answer.body.len());
+        if is_empty {
+            return Ok((answer, Decoded::nothing()));
+        }
         let fetched = if answer.body.len() > INLINE {
             let (decoder, page) = (Arc::clone(&job.decoder), job.page);
             let decoding = tokio::task::spawn_blocking(move || decode(&decoder, answer, page));
@@ -130,6 +148,55 @@ impl Api {
         };
         failpoint::reach("fetch.after_page");
         fetched
+    }
+}
+
+/// An answer that is not to be tried again.
+enum Judged {
+    /// Its body is to be decoded.
+    Page(Answer),
+    /// A rule says that it means no records.
+    Empty(Answer),
+}
+
+impl Api {
+    /// Takes an answer for what the rules, and else its status, say.
+    async fn judge(&self, head: Head, rules: &Rules) -> Result<Judged, Error> {
+        let open = rules.open(head.status(), head.headers());
+        let refusal = self.client.refusal(&head);
+        if open.is_empty() {
+            return match refusal {
+                Some(refusal) => Err(refusal),
+                None => self.client.read(head).await.map(Judged::Page),
+            };
+        }
+        let (status, after, at) = (head.status(), head.retry_after(), head.at().clone());
+        let (verdict, mut answer) = match open.before_the_body() {
+            Some(verdict) => (Some(verdict), head.without_body()),
+            None => {
+                let answer = match &refusal {
+                    Some(_) => self.client.read_refusal(head).await?,
+                    None => self.client.read(head).await?,
+                };
+                (open.decide(&answer.body), answer)
+            }
+        };
+        match (verdict, refusal) {
+            (None, Some(refusal)) => Err(refusal),
+            (None, None) => Ok(Judged::Page(answer)),
+            (Some(verdict), _) if verdict.action == Action::Empty => {
+                // No more records, whatever its links say.
+                answer.links.clear();
+                Ok(Judged::Empty(answer))
+            }
+            (Some(Verdict { action, message }), _) => Err(Error::Ruled {
+                action,
+                status,
+                message,
+                after,
+                at,
+            }),
+        }
     }
 }
 

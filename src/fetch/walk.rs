@@ -21,6 +21,7 @@ use super::{
     paginate::{Ending, Onward, Pager, Seen},
     request::Template,
     retry::Job,
+    rules::Rules,
     tally::Counters,
 };
 
@@ -108,6 +109,7 @@ struct Driver {
     api: Arc<Api>,
     template: Template,
     decoder: Arc<Decoder>,
+    rules: Arc<Rules>,
     pager: Pager,
     resume: Option<Position>,
     first_page: u64,
@@ -136,6 +138,7 @@ impl Driver {
         Ok(Self {
             template: Template::new(base, &plan)?,
             decoder: Arc::new(Decoder::new(&plan.endpoint)),
+            rules: Arc::new(Rules::new(&plan.endpoint.rules)),
             pager: Pager::new(&plan.endpoint, base, plan.resume.as_ref())?,
             resume: plan.resume,
             first_page: plan.first_page,
@@ -250,6 +253,7 @@ impl Driver {
             draft,
             page,
             decoder: Arc::clone(&self.decoder),
+            rules: Arc::clone(&self.rules),
             tally: Arc::clone(&self.tally),
             cancel: self.cancel.clone(),
         };

@@ -62,7 +62,7 @@ impl Error {
     pub fn status(&self) -> Status {
         match self {
             Self::Unproven(_) => Status::Partial,
-            Self::Fetch(error) if error.fault().class == Class::RateLimit => Status::Partial,
+            Self::Fetch(error) if error.is_partial() => Status::Partial,
             Self::Lost | Self::Halted => Status::Interrupted,
             Self::Fetch(_)
             | Self::Load(_)

@@ -21,9 +21,9 @@ use crate::{
     config::{Resource, source::WriteDisposition},
     failpoint,
     fault::Fault,
-    fetch::{Tally, Walk},
+    fetch::{Course, Tally, Walk},
     load::sql::Ident,
-    record::{Claim, Counters, Ending},
+    record::{Claim, Counters, Ending, Mode},
     shape::{CursorValue, Kind, Layout, MapSpec, Mapper, identifier},
 };
 
@@ -42,7 +42,8 @@ pub(super) async fn run(
     halt: CancellationToken,
 ) -> Result<Ending, Error> {
     let opened = commit::open(context, claim, gauge).await?;
-    let mut plan = Plan::new(&context.resource, opened.cursor.as_ref(), start, claim.mode)?;
+    let opened_at = opened.cursor.clone();
+    let mut plan = Plan::new(&context.resource, opened_at.as_ref(), start, claim.mode)?;
     if context.resource.write_disposition == WriteDisposition::Replace {
         // Its rows gather in a table that no other run can trust.
         plan = plan.from_the_start();
@@ -65,7 +66,7 @@ pub(super) async fn run(
         }
         .into());
     }
-    let (mut doubts, mut repetitions) = (0, 0);
+    let (mut doubts, mut repetitions, mut restarts, mut resynced) = (0, 0, 0, false);
     loop {
         let why = match walker.walk(&plan).await {
             Ok(End::Proven(last)) => match walker.weigh(&plan, repetitions).await? {
@@ -79,12 +80,35 @@ pub(super) async fn run(
             },
             Ok(End::Doubtful(why)) => why,
             // A stored token or link may have run out. The beginning never does.
+            Err(Error::Fetch(error)) if error.course() == Course::Restart && restarts < WALKS => {
+                restarts += 1;
+                info!(%error, "the walk begins anew");
+                walker.restart().await?;
+                plan = plan.from_the_start();
+                continue;
+            }
+            Err(Error::Fetch(error)) if error.course() == Course::Resync && !resynced => {
+                resynced = true;
+                info!(%error, "the stored cursor is void; everything is read");
+                walker.restart().await?;
+                plan = Plan::new(
+                    &context.resource,
+                    opened_at.as_ref(),
+                    Start::Anew,
+                    Mode::Full,
+                )?;
+                store.begin_generation();
+                continue;
+            }
             Err(Error::Fetch(error)) if walker.anchor.is_some() && !error.fault().retryable => {
                 info!(%error, "the interrupted walk cannot be gone on with");
                 plan = plan.from_the_start();
                 continue;
             }
             Err(error) => {
+                if matches!(&error, Error::Fetch(error) if error.course() == Course::End) {
+                    walker.forget_place();
+                }
                 walker.save_what_is_read(&error).await;
                 store.abandon_walk().await;
                 return Err(error);
@@ -304,6 +328,12 @@ impl Walker {
         outbox.is_probing |= self.store.is_merging() && self.read.records > 0;
         self.store.restart_walk().await;
         Ok(())
+    }
+
+    /// Lets the next run begin at the beginning: going on would only meet the same answer again.
+    fn forget_place(&mut self) {
+        self.outbox.batch.checkpoint = None;
+        self.outbox.batch.note_page(0);
     }
 
     /// Keeps the rows that were read before an error, with the place to resume at.

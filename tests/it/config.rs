@@ -338,7 +338,6 @@ fn every_problem_is_told_with_its_place_and_all_of_them_at_once() {
             vec![
                 ("5:20", "sources.hr.client.auth.type", "`jwt` is not supported yet"),
                 ("8:9", "sources.hr.resources[0].parallelized", "`parallelized` is not supported yet"),
-                ("9:44", "sources.hr.resources[0].endpoint.response_actions", "`response_actions` is not supported yet"),
                 ("9:96", "sources.hr.resources[0].endpoint.incremental.end_value", "`end_value` is not supported yet"),
             ],
         ),

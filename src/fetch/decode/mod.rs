@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::{
@@ -37,8 +37,21 @@ pub(super) struct Decoded {
     pub(super) envelope: Envelope,
     /// Hash of all records, to notice a page that comes again.
     pub(super) content: u128,
-    /// Status 204: the API says that there is nothing at this place.
+    /// By status 204 or by a rule, the API says that there is nothing at this place.
     pub(super) no_content: bool,
+}
+
+impl Decoded {
+    /// The API says that nothing is at this place.
+    pub(super) fn nothing() -> Self {
+        Self {
+            body: Bytes::new(),
+            records: Vec::new(),
+            envelope: Envelope::default(),
+            content: 0,
+            no_content: true,
+        }
+    }
 }
 
 /// The paginator's values.
@@ -128,13 +141,7 @@ impl Decoder {
     /// Finds the records of a successful answer. `page` is its ordinal, for errors.
     pub(super) fn decode(&self, answer: &Answer, page: u64) -> Result<Decoded, Error> {
         if answer.status == 204 {
-            return Ok(Decoded {
-                body: Bytes::new(),
-                records: Vec::new(),
-                envelope: Envelope::default(),
-                content: 0,
-                no_content: true,
-            });
+            return Ok(Decoded::nothing());
         }
         let at = || answer.at.clone();
         let text = text_of(answer)?;
@@ -244,6 +251,21 @@ fn content_hash(body: &Bytes, records: &[Range<u32>]) -> u128 {
             .map_or(0, xxh3_128),
         _ => 0,
     }
+}
+
+/// The value at a path of a tree.
+pub(super) fn found_at<'v>(value: &'v Value, path: &DottedPath) -> Option<&'v Value> {
+    path.0.iter().try_fold(value, |value, step| match step {
+        Step::Key(key) => value.get(key),
+        Step::Index(at) => {
+            let list = value.as_array()?;
+            let back = usize::try_from(at.unsigned_abs()).ok()?;
+            match *at < 0 {
+                true => list.get(list.len().checked_sub(back)?),
+                false => list.get(back),
+            }
+        }
+    })
 }
 
 /// A path as it is written in the configuration.

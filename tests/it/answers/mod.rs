@@ -4,6 +4,8 @@ mod refused;
 
 mod requests;
 
+mod rules;
+
 mod server;
 
 use rosterd::sync::Start;
@@ -32,6 +34,7 @@ sources:
 {}    resources:
       - name: people
         primary_key: id
+        write_disposition: merge
 {}",
         bench.db.url(),
         server.url(),

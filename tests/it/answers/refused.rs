@@ -121,3 +121,71 @@ fn requests() {
         ),
     ]);
 }
+
+#[test]
+fn rules() {
+    expect(&[
+        (
+            "{paginator: single_page, response_actions: {status_code: 404}}",
+            &[("response_actions", "expected a list")],
+        ),
+        (
+            "{paginator: single_page, response_actions: [404]}",
+            &[("response_actions[0]", "expected a map")],
+        ),
+        (
+            "{paginator: single_page, response_actions: [{status_code: 404}]}",
+            &[("response_actions[0]", "the key `action` is missing")],
+        ),
+        (
+            "{paginator: single_page, response_actions: [{action: ignore}]}",
+            &[("response_actions[0]", "needs a condition")],
+        ),
+        (
+            "{paginator: single_page, response_actions: [{status_code: 404, action: skipp}]}",
+            &[("response_actions[0].action", "did you mean `skip`")],
+        ),
+        (
+            "{paginator: single_page, response_actions: [{status_code: [404, 6xx], action: skip}]}",
+            &[("response_actions[0].status_code[1]", "such as 404, 4xx")],
+        ),
+        (
+            "{paginator: single_page, response_actions: [{status_code: 499-400, action: skip}]}",
+            &[("response_actions[0].status_code", "such as 404, 4xx")],
+        ),
+        (
+            "{paginator: single_page, response_actions: [{status_code: 404, when: {status: 404}, action: skip}]}",
+            &[(
+                "response_actions[0].when.status",
+                "stands as `status_code` already",
+            )],
+        ),
+        (
+            "{paginator: single_page, response_actions: [{content: '', action: skip}]}",
+            &[("response_actions[0]", "an empty `content`")],
+        ),
+        (
+            "{paginator: single_page, response_actions: [{when: {json: {'a[*]': 1}}, action: skip}]}",
+            &[("response_actions[0].when.json[\"a[*]\"]", "plain steps")],
+        ),
+        (
+            "{paginator: single_page, response_actions: [{when: {json: {a: {b: s3cret}}}, action: skip}]}",
+            &[("response_actions[0].when.json.a", "expected a text, number")],
+        ),
+        (
+            "{paginator: single_page, response_actions: [{when: {header: {'a b': x}}, action: skip}]}",
+            &[(
+                "response_actions[0].when.header[\"a b\"]",
+                "name of a header",
+            )],
+        ),
+        (
+            "{paginator: single_page, response_actions: [{when: {empty: maybe}, action: skip}]}",
+            &[("response_actions[0].when.empty", "true or false")],
+        ),
+        (
+            "{paginator: single_page, response_actions: [{status_code: 404, action: fail, safe_message_path: 'a[*]'}]}",
+            &[("response_actions[0].safe_message_path", "plain steps")],
+        ),
+    ]);
+}
