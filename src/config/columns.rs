@@ -23,7 +23,7 @@ pub struct ColumnHint {
     pub primary_key: bool,
     pub merge_key: bool,
     pub unique: bool,
-    /// Of several records with one key, that with the last value in this order is kept.
+    /// Of several records with one key, that with the first value in this order is kept.
     pub dedup_sort: Option<Order>,
     /// True (of another type than boolean: not null) deletes the row.
     pub hard_delete: bool,
@@ -179,7 +179,7 @@ section! {
         merge_key: bool = "false",
         /// No two rows may have the same value.
         unique: bool = "false",
-        /// Of several records with one key, the one that is kept: last by this column.
+        /// Which of several records with one key becomes the row: `desc` that with the highest value, `asc` that with the lowest. Compared as numbers and instants; where one of two is neither, the later record.
         dedup_sort: OrderWord,
         /// Rows in which this is true (for other types: not null) are deleted.
         hard_delete: bool = "false",

@@ -25,6 +25,8 @@ mod resource;
 
 pub mod columns;
 
+mod disposition;
+
 mod deletes;
 
 mod rejects;

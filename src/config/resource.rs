@@ -4,22 +4,22 @@ use indexmap::IndexMap;
 use std::num::{NonZeroU64, NonZeroUsize};
 
 use chrono_tz::Tz;
-use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 use url::Url;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::{
     columns::{ColumnFile, ColumnHint, DetectFile, TextFile},
-    decode::{Decode, OneOrMany, Period, Short, Size, Tried, section, words},
+    decode::{OneOrMany, Period, Short, Size, Tried, section},
     deletes::DeletesShort,
+    disposition::{self, DispositionFile, hinted_path},
     endpoint::{Body, DottedPath, Endpoint, EndpointFile, Step},
     jq::Program,
     privacy::{PrivacyFile, PrivacyKey, RowRetentionFile},
     problem::Problems,
     rejects::RejectsFile,
     schedule::ScheduleFile,
-    source::{Batch, ProcessingStep, Resource, StepKind, WriteDisposition},
+    source::{Batch, DeleteMode, ProcessingStep, Resource, StepKind, Strategy, WriteDisposition},
     tree::Node,
 };
 
@@ -38,7 +38,7 @@ section! {
         table_name: String,
         /// Field, or list of fields, that tells one record from all others; `employee.id` for a nested one.
         primary_key: OneOrMany<DottedPath>,
-        /// What happens to the rows: `append`, `replace`, `merge` (needs a `primary_key`).
+        /// What happens to the rows: `append`, `replace`, `merge` (needs a `primary_key`), `skip` (the resource is not synced).
         write_disposition: DispositionFile = "append",
         /// Under `replace`: a complete walk without records empties the table.
         allow_empty: bool = "false",
@@ -101,69 +101,6 @@ section! {
     }
 }
 
-words! {
-    /// What happens to the rows.
-    pub(super) enum DispositionWord {
-        Append = "append",
-        Replace = "replace",
-        Merge = "merge",
-    }
-    later ["skip"]
-}
-
-words! {
-    /// How a merge treats rows that are there.
-    pub(super) enum StrategyWord {
-        Upsert = "upsert",
-    }
-    later ["delete-insert", "insert-only", "scd2"]
-}
-
-section! {
-    /// The disposition in its long form.
-    pub(super) struct DispositionMapFile {
-        /// What happens to the rows.
-        disposition: DispositionWord; required,
-        /// How a merge treats rows that are there.
-        strategy: StrategyWord,
-    }
-    later [
-        "validity_column_names", "active_record_timestamp", "boundary_timestamp",
-        "row_version_column_name", "merge_key", "deduplicated",
-    ]
-}
-
-/// A disposition in its short or long form.
-#[derive(Debug, Clone)]
-pub(super) struct DispositionFile(DispositionMapFile);
-
-impl Decode for DispositionFile {
-    fn decode(node: &Node, problems: &mut Problems) -> Option<Self> {
-        match node.scalar() {
-            Some(_) => DispositionWord::decode(node, problems).map(|disposition| {
-                Self(DispositionMapFile {
-                    disposition,
-                    strategy: None,
-                })
-            }),
-            None => DispositionMapFile::decode(node, problems).map(Self),
-        }
-    }
-
-    fn show(&self) -> Value {
-        match self.0.strategy {
-            None => self.0.disposition.show(),
-            Some(_) => self.0.show(),
-        }
-    }
-
-    fn schema(generator: &mut SchemaGenerator) -> Schema {
-        let short = DispositionWord::schema(generator);
-        let long = generator.subschema_for::<DispositionMapFile>();
-        json_schema!({ "anyOf": [short, long] })
-    }
-}
-
 /// What a resource takes from its surroundings.
 pub(super) struct Shared<'a> {
     pub(super) schema: &'a str,
@@ -176,6 +113,11 @@ pub(super) struct Shared<'a> {
 }
 
 impl ResourceFile {
+    /// Whether it is to be synced.
+    pub(super) fn is_synced(&self) -> bool {
+        self.selected && !self.write_disposition.skips()
+    }
+
     /// The resource as the program knows it; the file's own fields get the defaults that hang on others.
     pub(super) fn resolve(
         &mut self,
@@ -207,7 +149,7 @@ impl ResourceFile {
         for path in columns
             .iter()
             .filter(|(_, hint)| hint.primary_key)
-            .filter_map(|(name, _)| DottedPath::parse(&name.replace("__", ".")))
+            .filter_map(|(name, _)| hinted_path(name))
         {
             if !primary_key.contains(&path) {
                 primary_key.push(path);
@@ -220,25 +162,23 @@ impl ResourceFile {
             node.nearest(&["primary_key"])
                 .wrong(problems, "a field stands twice");
         }
-        let write_disposition = match self.write_disposition.0.disposition {
-            DispositionWord::Append => WriteDisposition::Append,
-            DispositionWord::Replace => WriteDisposition::Replace,
-            DispositionWord::Merge => WriteDisposition::Merge,
-        };
+        let at = node.nearest(&["write_disposition"]);
+        let disposition = self.write_disposition.resolve(at, problems);
+        let write_disposition = disposition.word;
         if write_disposition == WriteDisposition::Merge && primary_key.is_empty() {
             node.nearest(&["write_disposition"]).wrong(
                 problems,
                 "`merge` needs a `primary_key`; without one use `append` or `replace`",
             );
         }
-        if self.write_disposition.0.strategy.is_some()
-            && write_disposition != WriteDisposition::Merge
-        {
-            node.nearest(&["write_disposition", "strategy"])
-                .wrong(problems, "only `merge` has strategies");
-        }
         let at = node.nearest(&["deletes"]);
         let deletes = self.deletes.0.resolve(write_disposition, at, problems);
+        if disposition.strategy == Strategy::InsertOnly && deletes.mode != DeleteMode::None {
+            at.wrong(
+                problems,
+                "`insert-only` never touches a row that is there, so that none can be told to be gone",
+            );
+        }
         let schedule = match &mut self.schedule {
             Some(file) => {
                 let at = node.nearest(&["schedule"]);
@@ -281,6 +221,16 @@ impl ResourceFile {
                 "`replace` with `incremental` would leave only the latest changes in the table",
             );
         }
+        let version = disposition::version(columns.iter(), &endpoint, node, problems);
+        let keeps_one = write_disposition != WriteDisposition::Append && !primary_key.is_empty();
+        if !keeps_one
+            && let Some((name, _)) = columns.iter().find(|(_, hint)| hint.dedup_sort.is_some())
+        {
+            node.nearest(&["columns", name, "dedup_sort"]).wrong(
+                problems,
+                "chooses between records with one key: it needs a `primary_key` under `merge` or `replace`",
+            );
+        }
         let privacy = self.privacy.0.as_ref()?.resolve(
             shared.privacy_keys,
             &primary_key,
@@ -301,6 +251,8 @@ impl ResourceFile {
             table,
             primary_key,
             write_disposition,
+            strategy: disposition.strategy,
+            version: version.filter(|_| keeps_one),
             allow_empty: self.allow_empty,
             deletes,
             tolerated_rejects: self.rejects.tolerate.0,

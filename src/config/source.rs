@@ -166,6 +166,10 @@ pub struct Resource {
     /// Paths into the record, in source spelling. Empty only under append and replace.
     pub primary_key: Vec<DottedPath>,
     pub write_disposition: WriteDisposition,
+    /// Under merge: what becomes of a row whose key is there.
+    pub strategy: Strategy,
+    /// Which of two records with one key counts; `None`: the one that came last.
+    pub version: Option<Version>,
     /// Under replace: an empty but complete walk empties the table.
     pub allow_empty: bool,
     pub deletes: Deletes,
@@ -231,6 +235,42 @@ pub enum WriteDisposition {
     Append,
     Replace,
     Merge,
+}
+
+/// What a merge does with a row whose key is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strategy {
+    /// It becomes what the record says, all of it.
+    Upsert,
+    /// It stays as it is.
+    InsertOnly,
+}
+
+/// What tells which of two records with one key counts. Values are compared as numbers and instants;
+/// where one of the two is neither, the record that came last counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version {
+    pub field: VersionField,
+    /// The record with the lowest value counts, and not the one with the highest.
+    pub lowest: bool,
+}
+
+/// Where a record's version stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VersionField {
+    /// In the field of the cursor, which privacy rules may keep from the rows.
+    Cursor(DottedPath),
+    Path(DottedPath),
+}
+
+impl Version {
+    /// Path of the field.
+    #[must_use]
+    pub fn path(&self) -> &DottedPath {
+        match &self.field {
+            VersionField::Cursor(path) | VersionField::Path(path) => path,
+        }
+    }
 }
 
 /// How many of a run's records may be rejected.
@@ -381,7 +421,7 @@ impl SourceFile {
                 names.push(name.clone());
             }
             match file.resolve(&shared, node, problems) {
-                Some(resource) if file.selected => resources.push(resource),
+                Some(resource) if file.is_synced() => resources.push(resource),
                 Some(_) => {}
                 None => whole = false,
             }

@@ -53,7 +53,7 @@ pub async fn begin_walk(
 /// Makes the lists of the rows in `segments` what these say, in one child table.
 ///
 /// `root` and `table` are those of the walk where there is one. `refused` are ids of rows that the
-/// table did not take; their lists stay as they are, as the rows do.
+/// table did not take, for whatever reason; their lists stay as they are, as the rows do.
 ///
 /// # Errors
 ///

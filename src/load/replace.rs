@@ -91,7 +91,7 @@ pub async fn swap(
             inserted,
             updated: 0,
             unchanged,
-            refused: Vec::new(),
+            ..Written::default()
         },
         deleted,
     ))

@@ -197,7 +197,53 @@ fn on_key(key: &[Ident]) -> String {
     join(key.iter().map(|k| format!("t.{k} = s.{k}")), " and ")
 }
 
-/// Writes the staged rows that differ from the table's. Equal rows get no new version.
+/// A column that tells which of two rows of one key counts.
+#[derive(Debug, Clone)]
+pub(super) struct Guard {
+    column: Ident,
+    /// When the table's version is not to be trusted.
+    distrust: &'static str,
+    lowest: bool,
+}
+
+impl Guard {
+    /// `None`: the column's values have no order but that of letters.
+    pub(super) fn new(column: &Column, lowest: bool) -> Option<Self> {
+        let distrust = match column.kind {
+            Kind::BigInt | Kind::Numeric | Kind::Double | Kind::Time | Kind::Interval => "false",
+            // A time that has not come yet would keep every later row out.
+            Kind::Date | Kind::Timestamp | Kind::Timestamptz => "> now() + interval '1 day'",
+            Kind::Boolean | Kind::Bytea | Kind::Text | Kind::Jsonb => return None,
+        };
+        Some(Self {
+            column: Ident::new(&column.name),
+            distrust,
+            lowest,
+        })
+    }
+
+    /// Is true where the staged row `s` must give way to the table's `t`.
+    fn gives_way(&self) -> String {
+        let column = &self.column;
+        let order = if self.lowest { ">" } else { "<" };
+        let trusted = match self.distrust {
+            "false" => String::new(),
+            distrust => format!(" and not (t.{column} {distrust})"),
+        };
+        format!("coalesce(s.{column} {order} t.{column}{trusted}, false)")
+    }
+}
+
+/// Ids of the staged rows that the table does not take, because it has their key (and, with a guard,
+/// a later version of it).
+pub(super) fn roots_kept(table: &TableName, key: &[Ident], guard: Option<&Guard>) -> String {
+    let on = on_key(key);
+    let gives_way = guard.map_or_else(|| "true".to_owned(), Guard::gives_way);
+    format!("select s.\"{ROW_ID}\" from {STAGE} as s join {table} as t on {on} where {gives_way}")
+}
+
+/// Writes the staged rows that differ from the table's. Equal rows get no new version, and neither
+/// do rows of which the table has a later version.
 ///
 /// Where the table `marks` rows as deleted, a staged row is there again: its mark goes, also when it is equal otherwise.
 pub(super) fn update_changed(
@@ -205,6 +251,7 @@ pub(super) fn update_changed(
     columns: &[Column],
     key: &[Ident],
     marks: bool,
+    guard: Option<&Guard>,
 ) -> String {
     let names: Vec<Ident> = columns.iter().map(|c| Ident::new(&c.name)).collect();
     let own = SYSTEM_COLUMNS.iter().map(|(name, _)| Ident::new(name));
@@ -228,13 +275,18 @@ pub(super) fn update_changed(
             prefixed("s", compared.iter().cloned())
         )
     };
+    // Of a row that is marked, any version shows that its record is there again.
     let came_back = if marks {
         " or t._deleted_at is not null"
     } else {
         ""
     };
+    let behind = guard.map_or_else(String::new, |guard| {
+        format!(" and not {}", guard.gives_way())
+    });
     format!(
-        "update {table} as t set {set} from {STAGE} as s where {} and ({differs}{came_back})",
+        "update {table} as t set {set} from {STAGE} as s \
+         where {} and (({differs}{behind}){came_back})",
         on_key(key)
     )
 }
@@ -252,8 +304,14 @@ pub(super) fn insert_missing(table: &TableName, columns: &[Column], key: &[Ident
 }
 
 /// For each probed key: its ordinal, and whether the table has no such key (`true`) or another hash (`false`).
-/// Keys whose row stands unchanged are left out; a row that is marked as deleted does not.
-pub(super) fn probe(table: &TableName, key: &[(Ident, Kind)], marks: bool) -> String {
+/// Keys whose row stands unchanged are left out; a row that is marked as deleted does not. Where nothing
+/// is compared, every row that is there does.
+pub(super) fn probe(
+    table: &TableName,
+    key: &[(Ident, Kind)],
+    marks: bool,
+    compares: bool,
+) -> String {
     let arrays = join((1..=key.len() + 1).map(|n| format!("${n}")), ", ");
     let names = join((1..=key.len()).map(|n| format!("k{n}")), ", ");
     let on = join(
@@ -267,7 +325,12 @@ pub(super) fn probe(table: &TableName, key: &[(Ident, Kind)], marks: bool) -> St
         .map_or_else(String::new, |(name, _)| format!("t.{name}"));
     format!(
         "select p.n, {first} is null from unnest({arrays}) with ordinality as p({names}, h, n) \
-         left join {table} as t on {on} where {first} is null or t._row_hash is distinct from p.h{}",
+         left join {table} as t on {on} where {first} is null{}{}",
+        if compares {
+            " or t._row_hash is distinct from p.h"
+        } else {
+            ""
+        },
         if marks {
             " or t._deleted_at is not null"
         } else {

@@ -15,20 +15,35 @@ use sqlx::{
 
 use super::{
     Error,
-    sql::{self, Ident, TableName},
+    sql::{self, Guard, Ident, TableName},
     table,
 };
 use crate::{
+    config::source::{Strategy, Version},
     failpoint,
     shape::{self, BYTEA_ARRAY_OID, ChildRows, Kind, Layout, Probe, RowKeys},
 };
 
-/// A table that rows are written to.
+/// A table that rows are written to, and how.
 #[derive(Debug, Clone, Copy)]
 pub struct Target<'a> {
     pub table: &'a TableName,
     /// Whether it has `_deleted_at`, so that a row that is written is no more deleted.
     pub marks: bool,
+    /// What becomes of a row whose key is there.
+    pub strategy: Strategy,
+    /// What keeps a row from being replaced by an older one.
+    pub version: Option<&'a Version>,
+}
+
+impl Target<'_> {
+    /// The column of the version, if its values have an order.
+    fn guard(&self, layout: &Layout) -> Option<Guard> {
+        let version = self.version?;
+        let path = version.path().keys();
+        let column = layout.columns.iter().find(|column| column.path == path)?;
+        Guard::new(column, version.lowest)
+    }
 }
 
 /// How rows are expected to meet the table.
@@ -65,8 +80,10 @@ pub struct Segment {
 pub struct Written {
     pub inserted: u64,
     pub updated: u64,
-    /// Staged rows that were equal to the table's after all.
+    /// Staged rows that were equal to the table's after all, or gave way to them.
     pub unchanged: u64,
+    /// Ids of rows that gave way to the table's, where lists have tables: so do their lists.
+    pub kept: Vec<String>,
     pub refused: Vec<Refused>,
 }
 
@@ -102,7 +119,8 @@ pub async fn probe(
     probe: &Probe,
     rows: usize,
 ) -> Result<Vec<Standing>, Error> {
-    let statement = sql::safe(sql::probe(target.table, key, target.marks));
+    let compares = target.strategy != Strategy::InsertOnly;
+    let statement = sql::safe(sql::probe(target.table, key, target.marks, compares));
     let mut query = sqlx::query(statement).persistent(false);
     for array in &probe.key_arrays {
         query = query.bind(BinaryArray::of(array));
@@ -267,6 +285,7 @@ async fn write_rows<'a>(
                 written.inserted += part.inserted;
                 written.updated += part.updated;
                 written.unchanged += part.unchanged;
+                written.kept.extend(part.kept);
             }
             Err(error) if error.blames_a_row() => {
                 savepoint(connection, "rollback to savepoint rosterd_rows").await?;
@@ -343,11 +362,13 @@ async fn insert(
 
 async fn merge(
     connection: &mut PgConnection,
-    Target { table, marks }: Target<'_>,
+    target: Target<'_>,
     like: &Segment,
     rows: &[Rows<'_>],
 ) -> Result<Written, Error> {
+    let table = target.table;
     let key = table::key_idents(&like.layout);
+    let guard = target.guard(&like.layout);
     sqlx::raw_sql(sql::safe(sql::create_stage(&like.layout.columns)))
         .execute(&mut *connection)
         .await
@@ -358,17 +379,31 @@ async fn merge(
         rows,
     )
     .await?;
-    let updated = sqlx::query(sql::safe(sql::update_changed(
-        table,
-        &like.layout.columns,
-        &key,
-        marks,
-    )))
-    .persistent(false)
-    .execute(&mut *connection)
-    .await
-    .map_err(Error::database("updating rows"))?
-    .rows_affected();
+    let mut kept = Vec::new();
+    let may_keep = guard.is_some() || target.strategy == Strategy::InsertOnly;
+    if may_keep && !like.layout.children.is_empty() {
+        let guard = guard
+            .as_ref()
+            .filter(|_| target.strategy == Strategy::Upsert);
+        kept = sqlx::query_scalar(sql::safe(sql::roots_kept(table, &key, guard)))
+            .persistent(false)
+            .fetch_all(&mut *connection)
+            .await
+            .map_err(Error::database("looking for rows to keep"))?;
+    }
+    let updated = match target.strategy {
+        Strategy::InsertOnly => 0,
+        Strategy::Upsert => {
+            let columns = &like.layout.columns;
+            let update = sql::update_changed(table, columns, &key, target.marks, guard.as_ref());
+            sqlx::query(sql::safe(update))
+                .persistent(false)
+                .execute(&mut *connection)
+                .await
+                .map_err(Error::database("updating rows"))?
+                .rows_affected()
+        }
+    };
     let inserted = sqlx::query(sql::safe(sql::insert_missing(
         table,
         &like.layout.columns,
@@ -387,6 +422,7 @@ async fn merge(
         inserted,
         updated,
         unchanged: staged.saturating_sub(updated + inserted),
+        kept,
         refused: Vec::new(),
     })
 }

@@ -235,16 +235,7 @@ impl<'a> Highest<'a> {
             self.missing += 1;
             return;
         };
-        let instant = match value.token {
-            Token::String if value.escaped => text_of(value)
-                .and_then(|text| CursorValue::parse(&text))
-                .and_then(|value| value.nanos()),
-            Token::String => time::date(value.raw)
-                .map(|days| i128::from(days) * DAY_NANOS)
-                .or_else(|| time::instant(value.raw).map(time::Instant::nanos)),
-            _ => None,
-        };
-        if let Some(nanos) = instant {
+        if let Some(nanos) = instant_of(value) {
             if self.cap.is_some_and(|cap| nanos > cap) {
                 self.future += 1;
             } else if self.instant.is_none_or(|(best, _)| nanos > best) {
@@ -252,11 +243,7 @@ impl<'a> Highest<'a> {
             }
             return;
         }
-        let number = match value.token {
-            Token::Number | Token::String => Decimal::parse(value.raw).ok(),
-            _ => None,
-        };
-        match number {
+        match number_of(value) {
             Some(number) => {
                 self.numbers += 1;
                 let higher = match &self.number {
@@ -294,6 +281,34 @@ impl<'a> Highest<'a> {
             Token::Number => CursorValue::parse_number(text),
             _ => CursorValue::parse(text),
         }
+    }
+}
+
+/// Orders two values as instants or as numbers. `None`: one of them is neither, or they differ in that.
+pub(super) fn compare(left: Value<'_>, right: Value<'_>) -> Option<Ordering> {
+    match (instant_of(left), instant_of(right)) {
+        (Some(left), Some(right)) => Some(left.cmp(&right)),
+        (None, None) => Some(number_of(left)?.compare(&number_of(right)?)),
+        _ => None,
+    }
+}
+
+fn instant_of(value: Value<'_>) -> Option<i128> {
+    match value.token {
+        Token::String if value.escaped => text_of(value)
+            .and_then(|text| CursorValue::parse(&text))
+            .and_then(|value| value.nanos()),
+        Token::String => time::date(value.raw)
+            .map(|days| i128::from(days) * DAY_NANOS)
+            .or_else(|| time::instant(value.raw).map(time::Instant::nanos)),
+        _ => None,
+    }
+}
+
+fn number_of(value: Value<'_>) -> Option<Decimal<'_>> {
+    match value.token {
+        Token::Number | Token::String => Decimal::parse(value.raw).ok(),
+        _ => None,
     }
 }
 

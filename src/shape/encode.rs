@@ -23,6 +23,7 @@ use super::{Column, Declared, Kind, Layout, MAX_COLUMNS, Reject, SYSTEM_COLUMNS,
 use crate::config::{
     columns::{ColumnHint, Detect, Nul},
     endpoint::{DottedPath, Step},
+    source::Version,
 };
 
 /// Times that a page is encoded: once in hope, once after a survey. The third is for a page that
@@ -44,6 +45,8 @@ pub struct MapSpec {
     pub primary_key: Vec<DottedPath>,
     /// Field of the cursor value.
     pub cursor_path: Option<DottedPath>,
+    /// Which of two records with one key counts.
+    pub version: Option<Version>,
     /// `None`: objects become columns and lists JSON; 0: objects too stay JSON; N: N levels of lists
     /// become tables.
     pub max_table_nesting: Option<u32>,
@@ -341,6 +344,7 @@ impl Mapper {
         let wanted = Wanted {
             keys: &self.spec.primary_key,
             cursor: self.spec.cursor_path.as_ref(),
+            version: self.spec.version.as_ref(),
             seed: self.spec.mapping_version,
             originals,
             kinds: &kinds,

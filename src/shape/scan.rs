@@ -3,6 +3,7 @@
 //! What Postgres already has, by key and hash, is not looked into any further, so that a page
 //! without changes costs little more than reading it.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
@@ -11,12 +12,15 @@ use std::sync::Arc;
 use chrono::{DateTime, SecondsFormat, Utc};
 use xxhash_rust::xxh3::{xxh3_128, xxh3_128_with_seed};
 
-use super::cursor::{CursorValue, Highest};
+use super::cursor::{self, CursorValue, Highest};
 use super::json::{self, Malformed, Reader, Token, Value};
 use super::time::{DAY_SECONDS, POSTGRES_EPOCH_DAYS};
 use super::value::{self, Misfit, Reading, Sink};
 use super::{BYTEA_OID, Kind, Layout, Reject, reason};
-use crate::config::endpoint::{DottedPath, Step};
+use crate::config::{
+    endpoint::{DottedPath, Step},
+    source::{Version, VersionField},
+};
 
 /// Longest key. Postgres' index takes 2,704 bytes; a key of 512 is a mistake in the configuration.
 const MAX_KEY: usize = 512;
@@ -27,7 +31,7 @@ pub struct Scan {
     pub rows: Vec<ScanRow>,
     /// Records without a usable key, or not records at all.
     pub rejects: Vec<Reject>,
-    /// Records left out because a later one has the same key.
+    /// Records left out because another one has the same key.
     pub duplicates: u64,
     /// Highest cursor value at or below the cap.
     pub cursor: Option<CursorValue>,
@@ -250,6 +254,8 @@ fn array_head(element: u32, length: usize) -> Option<Sink> {
 pub(super) struct Wanted<'s> {
     pub(super) keys: &'s [DottedPath],
     pub(super) cursor: Option<&'s DottedPath>,
+    /// What tells which of two records with one key counts.
+    pub(super) version: Option<&'s Version>,
     pub(super) seed: u64,
     /// Body and places of the records as the API sent them, where the cursor's field is kept from
     /// the rows.
@@ -261,10 +267,36 @@ pub(super) struct Wanted<'s> {
     pub(super) reading: Reading,
 }
 
+impl<'s> Wanted<'s> {
+    /// Field of the version, unless it is that of the cursor.
+    fn version_path(&self) -> Option<&'s DottedPath> {
+        match &self.version?.field {
+            VersionField::Cursor(_) => None,
+            VersionField::Path(path) => Some(path),
+        }
+    }
+}
+
 /// A record with all its key parts.
-struct Candidate {
+struct Candidate<'a> {
     record: u32,
     hash: u128,
+    version: Option<Value<'a>>,
+}
+
+impl Candidate<'_> {
+    /// Whether this record, that came later, must give way to the other one of its key.
+    fn is_behind(&self, other: &Self, lowest: bool) -> bool {
+        let order = match (self.version, other.version) {
+            (Some(own), Some(other)) => cursor::compare(own, other),
+            _ => None,
+        };
+        order
+            == Some(match lowest {
+                true => Ordering::Greater,
+                false => Ordering::Less,
+            })
+    }
 }
 
 pub(super) fn scan(
@@ -276,7 +308,7 @@ pub(super) fn scan(
     let width = wanted.keys.len();
     let mut highest = Highest::new(cap);
     let mut rejects = Vec::new();
-    let mut candidates: Vec<Candidate> = Vec::with_capacity(records.len());
+    let mut candidates: Vec<Candidate<'_>> = Vec::with_capacity(records.len());
     let mut parts: Vec<Value<'_>> = Vec::with_capacity(records.len() * width);
     let mut kinds = wanted.kinds.to_vec();
     let mut found: Vec<Option<Value<'_>>> = Vec::new();
@@ -305,26 +337,26 @@ pub(super) fn scan(
             reject(reason::INVALID_JSON, None, None);
             continue;
         }
-        if let Some((body, originals)) = wanted.originals {
-            found.truncate(width);
-            found.extend(
-                wanted
-                    .cursor
-                    .map(|path| original(body, originals.get(place), path)),
-            );
+        if let Some((body, originals)) = wanted.originals
+            && let Some(path) = wanted.cursor
+            && let Some(cursor) = found.get_mut(width)
+        {
+            *cursor = original(body, originals.get(place), path);
         }
-        let (keys, cursor) = found.split_at(width);
+        let (keys, others) = found.split_at(width);
         if let Err((part, reason)) = settle(wanted, keys, &mut kinds, &mut widened, &mut text) {
             reject(reason, wanted.keys.get(part), key_text(keys));
             continue;
         }
         if wanted.cursor.is_some() {
-            highest.see(cursor.first().copied().flatten());
+            highest.see(others.first().copied().flatten());
         }
         parts.extend(keys.iter().copied().flatten());
         candidates.push(Candidate {
             record: u32::try_from(place).unwrap_or(u32::MAX),
             hash: xxh3_128_with_seed(bytes, wanted.seed),
+            // The last of those that were looked for, be it the cursor.
+            version: wanted.version.and(others.last().copied().flatten()),
         });
     }
     let key_kinds: Vec<Kind> = if candidates.is_empty() {
@@ -332,13 +364,7 @@ pub(super) fn scan(
     } else {
         kinds.iter().copied().flatten().collect()
     };
-    let (rows, keys, duplicates) = unique(
-        &candidates,
-        &parts,
-        &key_kinds,
-        wanted.reading,
-        &mut rejects,
-    );
+    let (rows, keys, duplicates) = unique(&candidates, &parts, &key_kinds, wanted, &mut rejects);
     Scan {
         rows,
         rejects,
@@ -369,13 +395,16 @@ fn original<'a>(
     (value.token != Token::Null).then_some(value)
 }
 
-/// Finds the key parts and then the cursor value of a record; `None` where missing or null.
+/// Finds the key parts of a record, then the cursor value and the version; `None` where missing or null.
 fn pick<'a>(
     record: &'a [u8],
     wanted: &Wanted<'_>,
     found: &mut Vec<Option<Value<'a>>>,
 ) -> Result<(), Malformed> {
-    let paths = || wanted.keys.iter().chain(wanted.cursor);
+    let paths = || {
+        let keys = wanted.keys.iter().chain(wanted.cursor);
+        keys.chain(wanted.version_path())
+    };
     found.clear();
     found.resize(paths().count(), None);
     let mut reader = Reader::new(record);
@@ -460,10 +489,10 @@ fn settle(
 
 /// The rows of a page, each key once, and their key texts by the kinds that the whole page needs.
 fn unique(
-    candidates: &[Candidate],
+    candidates: &[Candidate<'_>],
     parts: &[Value<'_>],
     kinds: &[Kind],
-    reading: Reading,
+    wanted: &Wanted<'_>,
     rejects: &mut Vec<Reject>,
 ) -> (Vec<ScanRow>, Keys, u64) {
     let width = kinds.len();
@@ -481,12 +510,13 @@ fn unique(
         HashMap::with_capacity_and_hasher(candidates.len(), super::KeyHashing::default());
     let mut duplicates = 0;
     let mut whole = Vec::new();
+    let lowest = wanted.version.is_some_and(|version| version.lowest);
     for (candidate, parts) in candidates.iter().zip(parts.chunks_exact(width)) {
         whole.clear();
         let mut is_fit = true;
         for (part, &kind) in parts.iter().zip(kinds) {
             let start = all.text.len();
-            is_fit &= value::canonical(kind, *part, reading, &mut all.text).is_ok();
+            is_fit &= value::canonical(kind, *part, wanted.reading, &mut all.text).is_ok();
             let text = all.text.get(start..).unwrap_or_default();
             // The length keeps ("a", "bc") and ("ab", "c") apart.
             whole.extend_from_slice(&text.len().to_le_bytes());
@@ -505,12 +535,20 @@ fn unique(
             continue;
         }
         let key = xxh3_128(&whole);
-        if let Some(before) = last.insert(key, rows.len())
-            && let Some(row) = rows.get_mut(before)
-        {
-            *row = None;
+        if let Some(&before) = last.get(&key) {
             duplicates += 1;
+            // One place in `rows` for each candidate.
+            if let Some(other) = candidates.get(before)
+                && candidate.is_behind(other, lowest)
+            {
+                rows.push(None);
+                continue;
+            }
+            if let Some(row) = rows.get_mut(before) {
+                *row = None;
+            }
         }
+        last.insert(key, rows.len());
         rows.push(Some(ScanRow {
             record: candidate.record,
             key,

@@ -10,7 +10,7 @@ use crate::{
         children, replace,
         sql::TableName,
         table::{self, Change},
-        write::{Refused, Segment},
+        write::{Segment, Written},
     },
     record::{self, CatalogColumn, Claim},
     shape::{Column, ELEMENT, Family, Layout, ROW_ID},
@@ -116,11 +116,13 @@ impl Store {
         &self,
         transaction: &mut PgConnection,
         segments: &[Segment],
-        refused: &[Refused],
+        written: &Written,
     ) -> Result<u64, Error> {
-        let refused: Vec<&str> = refused
+        let refused: Vec<&str> = written
+            .refused
             .iter()
             .filter_map(|row| row.root.as_deref())
+            .chain(written.kept.iter().map(String::as_str))
             .collect();
         let Some(layout) = segments.last().map(|segment| &segment.layout) else {
             return Ok(0);

@@ -251,9 +251,16 @@ impl Store {
 
     /// The table as rows meet it now.
     pub(super) async fn target(&self) -> Target<'_> {
+        self.target_of(&self.table, self.tables.lock().await.marks)
+    }
+
+    fn target_of<'a>(&'a self, table: &'a TableName, marks: bool) -> Target<'a> {
+        let resource = &self.context.resource;
         Target {
-            table: &self.table,
-            marks: self.tables.lock().await.marks,
+            table,
+            marks,
+            strategy: resource.strategy,
+            version: resource.version.as_ref(),
         }
     }
 
@@ -413,15 +420,12 @@ impl Store {
             0
         };
         let into = match &self.walk {
-            Some(walk) => Target {
-                table: walk,
-                marks: false,
-            },
+            Some(walk) => self.target_of(walk, false),
             None => self.target().await,
         };
         let mut written = write::write(&mut transaction, into, &batch.segments).await?;
         let in_lists = self
-            .write_children(&mut transaction, &batch.segments, &written.refused)
+            .write_children(&mut transaction, &batch.segments, &written)
             .await?;
         written.updated += in_lists;
         written.unchanged = written.unchanged.saturating_sub(in_lists);

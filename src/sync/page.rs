@@ -215,7 +215,7 @@ impl Walker {
         self.outbox.add(&Counters {
             pages: 1,
             records_read: signed(page.records.len()),
-            rows_unchanged: signed(unchanged),
+            rows_unchanged: signed(unchanged) + signed_u64(scan.duplicates),
             rows_rejected: signed(rejected.len()),
             cursor_future_rows: signed_u64(scan.cursor_future),
             ..Counters::default()

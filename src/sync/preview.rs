@@ -96,7 +96,16 @@ pub async fn preview(
         let mut intake = Intake::new(resource, privacy::screen_of(resource));
         let mut taken = intake.take(&page).await?;
         let scan = taken.scan(&mapper, None);
-        standings = standing(pool, &name, &existing, keyed, &scan, mapper.layout()).await?;
+        standings = standing(
+            pool,
+            &name,
+            resource,
+            &existing,
+            keyed,
+            &scan,
+            mapper.layout(),
+        )
+        .await?;
         let keep = vec![true; scan.rows.len()];
         let stamp = Stamp {
             run_id: 0,
@@ -182,6 +191,7 @@ async fn existing(pool: &PgPool, name: &TableName) -> Result<Existing, Error> {
 async fn standing(
     pool: &PgPool,
     name: &TableName,
+    resource: &Resource,
     existing: &Existing,
     keyed: bool,
     scan: &crate::shape::Scan,
@@ -200,6 +210,8 @@ async fn standing(
     let target = Target {
         table: name,
         marks: existing.marks,
+        strategy: resource.strategy,
+        version: resource.version.as_ref(),
     };
     let mut connection = pool
         .acquire()

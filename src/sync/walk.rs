@@ -482,6 +482,7 @@ pub(super) fn map_spec(resource: &Resource) -> MapSpec {
             .incremental
             .as_ref()
             .map(|i| i.cursor_path.clone()),
+        version: resource.version.clone(),
         max_table_nesting: resource.max_table_nesting,
         table: identifier(&resource.table),
         numbered: resource.write_disposition == WriteDisposition::Append,

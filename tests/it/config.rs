@@ -431,6 +431,20 @@ fn every_problem_is_told_with_its_place_and_all_of_them_at_once() {
             ],
         ),
         (
+            "dispositions whose parts do not go together",
+            source(
+                "paginator: single_page",
+                "- {name: a, primary_key: id, write_disposition: {disposition: merge, deduplicated: true}}\n- {name: b, primary_key: id, write_disposition: {disposition: append, strategy: delete-insert, deduplicated: true}}\n- {name: c, primary_key: id, write_disposition: {disposition: merge, strategy: insert-only}, deletes: snapshot}\n- {name: d, primary_key: id, columns: {n: {dedup_sort: desc}}}\n- {name: e, primary_key: id, write_disposition: merge, columns: {n: {dedup_sort: desc}, m: {dedup_sort: asc}}}",
+            ),
+            vec![
+                ("", "sources.hr.resources[0].write_disposition.deduplicated", "belongs to `strategy: delete-insert`"),
+                ("", "sources.hr.resources[1].write_disposition.strategy", "only `merge` has strategies"),
+                ("", "sources.hr.resources[2].deletes", "never touches a row"),
+                ("", "sources.hr.resources[3].columns.n.dedup_sort", "under `merge` or `replace`"),
+                ("", "sources.hr.resources[4].columns.m.dedup_sort", "another column"),
+            ],
+        ),
+        (
             "merge without a key",
             source("paginator: single_page", "- {name: a, write_disposition: merge}"),
             vec![("7:38", "sources.hr.resources[0].write_disposition", "needs a `primary_key`")],

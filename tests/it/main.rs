@@ -27,6 +27,8 @@ mod deletes;
 
 mod demo;
 
+mod dispositions;
+
 mod fetch;
 
 mod from_dlt;
