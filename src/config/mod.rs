@@ -25,6 +25,8 @@ mod resource;
 
 pub mod columns;
 
+pub mod contract;
+
 mod disposition;
 
 mod deletes;

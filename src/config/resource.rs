@@ -10,6 +10,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::{
     columns::{ColumnFile, ColumnHint, DetectFile, TextFile},
+    contract::{Contract, ContractShort},
     decode::{OneOrMany, Period, Short, Size, Tried, section},
     deletes::DeletesShort,
     disposition::{self, DispositionFile, hinted_path},
@@ -60,6 +61,8 @@ section! {
         max_table_nesting: u32,
         /// What is known of columns beforehand, by the column's name (`address__city`) or the field's (`address.city`).
         columns: IndexMap<String, ColumnFile>,
+        /// What may become of the table's shape once its first load is done: `evolve`, `freeze`, `discard_row`, `discard_value`, or a map. Left out: as the source says.
+        schema_contract: ContractShort,
         /// Strings that stand for null in every column without `null_values` of its own, keys excepted: `""`, `None`.
         null_values: Vec<String>,
         /// Which strings are taken for more than text.
@@ -73,7 +76,7 @@ section! {
     }
     later [
         "merge_key", "include_from_parent", "parallelized",
-        "schema_contract", "nested_hints", "references", "file_format", "table_format", "incremental",
+        "nested_hints", "references", "file_format", "table_format", "incremental",
     ]
 }
 
@@ -109,6 +112,7 @@ pub(super) struct Shared<'a> {
     pub(super) vars: &'a IndexMap<String, Value>,
     pub(super) timezone: Tz,
     pub(super) max_table_nesting: Option<u32>,
+    pub(super) schema_contract: Option<&'a ContractShort>,
     pub(super) privacy_keys: &'a [PrivacyKey],
 }
 
@@ -189,6 +193,9 @@ impl ResourceFile {
         if self.max_table_nesting.is_none() {
             self.max_table_nesting = shared.max_table_nesting;
         }
+        if self.schema_contract.is_none() {
+            self.schema_contract = shared.schema_contract.cloned();
+        }
         if self.max_table_nesting.is_some_and(|levels| levels > 0) {
             if write_disposition == WriteDisposition::Replace && primary_key.is_empty() {
                 node.nearest(&["max_table_nesting"]).wrong(
@@ -262,6 +269,10 @@ impl ResourceFile {
             },
             max_table_nesting: self.max_table_nesting,
             columns,
+            schema_contract: self
+                .schema_contract
+                .as_ref()
+                .map_or_else(Contract::default, ContractShort::resolve),
             null_values: self.null_values.clone().unwrap_or_default(),
             detect: self.detect.resolve(),
             steps,

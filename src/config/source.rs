@@ -10,6 +10,7 @@ use super::{
     Secret,
     client::ClientFile,
     columns::{ColumnHint, Detect, Nul},
+    contract::{Contract, ContractShort},
     database::is_reserved_schema,
     decode::{Json, Short, Tried, section},
     endpoint::{DottedPath, Endpoint},
@@ -181,6 +182,7 @@ pub struct Resource {
     pub max_table_nesting: Option<u32>,
     /// By the name of the column or of the field, as configured.
     pub columns: IndexMap<String, ColumnHint>,
+    pub schema_contract: Contract,
     /// Strings that stand for null where a column says nothing else.
     pub null_values: Vec<String>,
     pub detect: Detect,
@@ -329,6 +331,8 @@ section! {
         client: Tried<ClientFile>; required,
         /// As in a resource, for those that do not say otherwise.
         max_table_nesting: u32,
+        /// As in a resource, for those that do not say otherwise. A resource's own contract replaces this one as a whole.
+        schema_contract: ContractShort,
         /// Values that endpoints name as `{vars.<name>}`: a tenant, a region. A number or boolean stays one where it is the whole of a value in `json`.
         vars: IndexMap<String, Json>,
         /// Privacy rules of all resources; those of a resource add to them.
@@ -338,7 +342,7 @@ section! {
         /// What all resources have in common. A resource's own key replaces the one here; in `endpoint`, `params` and `json`, and in `columns`, keys are merged one by one.
         resource_defaults: Tried<ResourceFile>,
     }
-    later ["name", "section", "root_key", "schema", "schema_contract", "parallelized"]
+    later ["name", "section", "root_key", "schema", "parallelized"]
 }
 
 /// What a source takes from the rest of the file.
@@ -399,6 +403,7 @@ impl SourceFile {
             vars: &vars,
             timezone: given.timezone,
             max_table_nesting: self.max_table_nesting,
+            schema_contract: self.schema_contract.as_ref(),
             privacy_keys: given.privacy_keys,
         };
         let mut names: Vec<String> = Vec::new();

@@ -12,7 +12,7 @@ use super::{
     table::{self, Change},
     write::{self, Segment},
 };
-use crate::shape::{Family, Layout};
+use crate::shape::{Family, Kind, Layout};
 
 /// Name of a child table.
 #[must_use]
@@ -100,6 +100,40 @@ pub async fn write(
         .execute(connection)
         .await
         .map_err(failed())?;
+    Ok(())
+}
+
+/// Takes the hashes of the root's rows whose lists lost the spelling of their values by these changes,
+/// so that they are compared again when they are next read.
+///
+/// # Errors
+///
+/// Whatever Postgres says.
+pub async fn doubt_roots(
+    connection: &mut PgConnection,
+    root: &TableName,
+    table: &TableName,
+    changes: &[Change],
+) -> Result<(), Error> {
+    for change in changes {
+        let kind = |name: &Option<String>| name.as_deref().and_then(Kind::from_sql);
+        let (Some(from), Some(to), Some(column)) = (
+            kind(&change.old_type),
+            kind(&change.new_type),
+            &change.column,
+        ) else {
+            continue;
+        };
+        if !sql::keeps_spelling(from, to) {
+            sqlx::query(sql::safe(sql::doubt_roots(root, table, column)))
+                .persistent(false)
+                .execute(&mut *connection)
+                .await
+                .map_err(Error::database(
+                    "marking rows whose lists changed their type",
+                ))?;
+        }
+    }
     Ok(())
 }
 

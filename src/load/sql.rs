@@ -147,6 +147,9 @@ pub(super) fn add_unique(table: &TableName, column: &str) -> String {
 }
 
 /// Widens a column in place; the `using` says each value as the shape stage would have written it.
+///
+/// Where the old type kept the value but not its spelling, the rows lose their hashes: they are
+/// compared again when they are next read, and then get what the API says.
 pub(super) fn widen_column(table: &TableName, column: &str, from: Kind, to: Kind) -> String {
     let name = Ident::new(column);
     let using = match (from, to) {
@@ -162,9 +165,32 @@ pub(super) fn widen_column(table: &TableName, column: &str, from: Kind, to: Kind
         (_, Kind::Jsonb) => format!("to_jsonb({name})"),
         (_, other) => format!("{name}::{}", other.sql()),
     };
-    format!(
+    let alter = format!(
         "alter table {table} alter column {name} type {} using {using}",
         to.sql()
+    );
+    match keeps_spelling(from, to) {
+        true => alter,
+        false => {
+            format!("{alter}; update {table} set _row_hash = null where {name} is not null")
+        }
+    }
+}
+
+/// Whether values of `from` become in `to` exactly what their JSON would have become there.
+pub(super) fn keeps_spelling(from: Kind, to: Kind) -> bool {
+    matches!(
+        (from, to),
+        (Kind::Boolean | Kind::Date | Kind::Text | Kind::Jsonb, _) | (Kind::BigInt, Kind::Numeric)
+    )
+}
+
+/// Takes the hashes of the rows that have a value in `column` of their lists' table.
+pub(super) fn doubt_roots(root: &TableName, child: &TableName, column: &str) -> String {
+    format!(
+        "update {root} set _row_hash = null where _row_hash is not null and \"{ROW_ID}\" in \
+         (select \"{ROOT_ID}\" from {child} where {} is not null)",
+        Ident::new(column)
     )
 }
 
@@ -286,7 +312,7 @@ pub(super) fn update_changed(
     });
     format!(
         "update {table} as t set {set} from {STAGE} as s \
-         where {} and (({differs}{behind}){came_back})",
+         where {} and ((({differs} or t._row_hash is null){behind}){came_back})",
         on_key(key)
     )
 }

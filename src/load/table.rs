@@ -19,6 +19,8 @@ pub struct Found {
     pub has_rows: bool,
     /// Column sets that are unique by a plain, complete index.
     unique: Vec<Vec<String>>,
+    /// Columns whose type cannot change for what hangs on them.
+    fixed: Vec<String>,
 }
 
 /// One change of a table, as recorded in `rosterd.schema_changes`.
@@ -68,6 +70,12 @@ pub async fn inspect(
     .fetch_all(&mut *connection)
     .await
     .map_err(Error::database("reading the table's indexes"))?;
+    let fixed = sqlx::query_scalar(FIXED_COLUMNS)
+        .bind(table.schema.name())
+        .bind(table.table.name())
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(Error::database("reading what hangs on the table's columns"))?;
     let has_rows = sqlx::query_scalar(sql::safe(sql::has_rows(table)))
         .persistent(false)
         .fetch_one(connection)
@@ -77,8 +85,27 @@ pub async fn inspect(
         columns,
         has_rows,
         unique,
+        fixed,
     }))
 }
+
+/// Columns on which something hangs that makes `alter column ... type` fail, or may: views and rules,
+/// policies, triggers, functions, publications, generated columns, checks and foreign keys, indexes
+/// on expressions, the partition key.
+const FIXED_COLUMNS: &str = "select distinct a.attname::text from pg_attribute a \
+    join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace \
+    where n.nspname = $1 and c.relname = $2 and c.relkind in ('r', 'p') and a.attnum > 0 and not a.attisdropped \
+      and (exists (select 1 from pg_depend d \
+             where d.refclassid = 'pg_class'::regclass and d.refobjid = c.oid and d.refobjsubid = a.attnum \
+               and (d.classid in ('pg_rewrite'::regclass, 'pg_policy'::regclass, 'pg_trigger'::regclass, \
+                                  'pg_proc'::regclass, 'pg_publication_rel'::regclass) \
+                 or exists (select 1 from pg_attrdef f where d.classid = 'pg_attrdef'::regclass and f.oid = d.objid \
+                              and (f.adrelid, f.adnum) is distinct from (c.oid, a.attnum)) \
+                 or exists (select 1 from pg_constraint k where d.classid = 'pg_constraint'::regclass \
+                              and k.oid = d.objid and k.contype in ('c', 'f', 'x')) \
+                 or exists (select 1 from pg_index i where d.classid = 'pg_class'::regclass and i.indexrelid = d.objid \
+                              and (i.indexprs is not null or i.indpred is not null)))) \
+        or exists (select 1 from pg_partitioned_table p where p.partrelid = c.oid and a.attnum = any (p.partattrs::int2[])))";
 
 impl Found {
     /// The columns that rosterd fills, with the paths the catalogue knows. A column without a path is
@@ -103,6 +130,7 @@ impl Found {
                     name: name.clone(),
                     path: path.map(|(_, path)| path.clone()).unwrap_or_default(),
                     kind,
+                    is_fixed: self.fixed.contains(name),
                     declared: Declared {
                         unique: self.unique.contains(&vec![name.clone()]),
                         ..Declared::default()
@@ -192,6 +220,16 @@ pub fn changes(table: &TableName, known: &[Column], layout: &Layout) -> Vec<Chan
         }
     }
     changes
+}
+
+/// Brings what is known of a table up to date after its changes. Columns of others stay known.
+pub fn learn(known: &mut Vec<Column>, columns: &[Column]) {
+    for column in columns {
+        match known.iter_mut().find(|known| known.name == column.name) {
+            Some(known) => known.clone_from(column),
+            None => known.push(column.clone()),
+        }
+    }
 }
 
 /// Not `not null`: the rows that are there have no value yet. The shape stage holds new rows to it.

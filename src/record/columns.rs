@@ -36,19 +36,41 @@ pub async fn columns(
     )
     .bind(schema)
     .bind(table)
-    .try_map(|row: PgRow| {
-        Ok(CatalogColumn {
-            table_schema: row.try_get("table_schema")?,
-            table_name: row.try_get("table_name")?,
-            column_name: row.try_get("column_name")?,
-            source_path: row.try_get("source_path")?,
-            data_type: row.try_get("data_type")?,
-            treatment: row.try_get("treatment")?,
-        })
-    })
+    .try_map(column)
     .fetch_all(conn)
     .await?;
     Ok(columns)
+}
+
+/// The columns of all tables of one resource.
+///
+/// # Errors
+///
+/// [`Error::Database`].
+pub async fn columns_of(
+    conn: &mut PgConnection,
+    resource_id: ResourceId,
+) -> Result<Vec<CatalogColumn>, Error> {
+    let columns = sqlx::query(
+        "select table_schema, table_name, column_name, source_path, data_type, treatment
+         from rosterd.columns where resource_id = $1 order by added_at, table_name, column_name",
+    )
+    .bind(resource_id)
+    .try_map(column)
+    .fetch_all(conn)
+    .await?;
+    Ok(columns)
+}
+
+fn column(row: PgRow) -> Result<CatalogColumn, sqlx::Error> {
+    Ok(CatalogColumn {
+        table_schema: row.try_get("table_schema")?,
+        table_name: row.try_get("table_name")?,
+        column_name: row.try_get("column_name")?,
+        source_path: row.try_get("source_path")?,
+        data_type: row.try_get("data_type")?,
+        treatment: row.try_get("treatment")?,
+    })
 }
 
 /// The tables of the resource that have a column `marker` with a path: its lists' tables, with the
@@ -85,6 +107,37 @@ pub async fn had_table(conn: &mut PgConnection, resource_id: ResourceId) -> Resu
             .fetch_one(conn)
             .await?;
     Ok(had)
+}
+
+/// Whether a run has once read everything that the resource had.
+///
+/// # Errors
+///
+/// [`Error::Database`].
+pub async fn is_loaded(conn: &mut PgConnection, resource_id: ResourceId) -> Result<bool, Error> {
+    let loaded = sqlx::query_scalar(
+        "select exists (select from rosterd.resources where resource_id = $1 and first_load_at is not null)",
+    )
+    .bind(resource_id)
+    .fetch_one(conn)
+    .await?;
+    Ok(loaded)
+}
+
+/// Notes that a run has read everything that the resource had.
+///
+/// # Errors
+///
+/// [`Error::Database`].
+pub async fn note_loaded(conn: &mut PgConnection, resource_id: ResourceId) -> Result<(), Error> {
+    sqlx::query(
+        "update rosterd.resources set first_load_at = clock_timestamp()
+         where resource_id = $1 and first_load_at is null",
+    )
+    .bind(resource_id)
+    .execute(conn)
+    .await?;
+    Ok(())
 }
 
 /// Writes columns into the catalogue. A known one gets its new type and treatment, and its path if

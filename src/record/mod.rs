@@ -56,7 +56,8 @@ use crate::{
 
 pub use claim::{Claim, ClaimOne, claim_due, claim_one};
 pub use columns::{
-    CatalogColumn, SchemaChange, columns, had_table, list_tables, save_columns, schema_change,
+    CatalogColumn, SchemaChange, columns, columns_of, had_table, is_loaded, list_tables,
+    note_loaded, save_columns, schema_change,
 };
 pub use cursor::{Cursor, cursor, cursor_version_by, move_cursor, reset_cursor, save_checkpoint};
 pub use event::{Level, NewEvent, event};

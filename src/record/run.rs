@@ -167,11 +167,15 @@ pub struct Counters {
     pub fetch_ms: i64,
     pub write_ms: i64,
     pub schema_changes: i64,
+    /// Of the rejected rows, those that the contract leaves out.
+    pub rows_discarded: i64,
+    /// Values that the contract left out of rows.
+    pub values_discarded: i64,
 }
 
 impl Counters {
     /// In the order of `counted!`.
-    fn values(&self) -> [i64; 18] {
+    fn values(&self) -> [i64; 20] {
         [
             self.pages,
             self.records_read,
@@ -191,6 +195,8 @@ impl Counters {
             self.fetch_ms,
             self.write_ms,
             self.schema_changes,
+            self.rows_discarded,
+            self.values_discarded,
         ]
     }
 
@@ -221,6 +227,8 @@ impl AddAssign for Counters {
         self.fetch_ms += other.fetch_ms;
         self.write_ms += other.write_ms;
         self.schema_changes += other.schema_changes;
+        self.rows_discarded += other.rows_discarded;
+        self.values_discarded += other.values_discarded;
     }
 }
 
@@ -244,7 +252,8 @@ macro_rules! counted {
          http_retries = http_retries + $2[11], http_429 = http_429 + $2[12], bytes_in = bytes_in + $2[13],
          wait_rate_ms = wait_rate_ms + $2[14], wait_retry_ms = wait_retry_ms + $2[15],
          fetch_ms = fetch_ms + $2[16], write_ms = write_ms + $2[17],
-         schema_changes = schema_changes + $2[18]"
+         schema_changes = schema_changes + $2[18], rows_discarded = rows_discarded + $2[19],
+         values_discarded = values_discarded + $2[20]"
     };
 }
 

@@ -19,9 +19,10 @@ use super::scan::{self, Scan, Wanted};
 use super::time::Instant;
 use super::tree::{FieldId, Tree, Unreadable};
 use super::value::{self, Misfit, Reading, Sink};
-use super::{Column, Declared, Kind, Layout, MAX_COLUMNS, Reject, SYSTEM_COLUMNS, reason};
+use super::{Breach, Column, Declared, Kind, Layout, MAX_COLUMNS, Reject, SYSTEM_COLUMNS, reason};
 use crate::config::{
     columns::{ColumnHint, Detect, Nul},
+    contract::{Contract, Terms},
     endpoint::{DottedPath, Step},
     source::Version,
 };
@@ -62,6 +63,8 @@ pub struct MapSpec {
     pub null_values: Vec<String>,
     pub detect: Detect,
     pub nul: Nul,
+    /// What may become of the columns; open as long as the first load is not done.
+    pub contract: Contract,
 }
 
 /// A column of the table whose type cannot become the one that the configuration gives it.
@@ -94,6 +97,10 @@ pub struct Encoded {
     pub rejects: Vec<Reject>,
     /// NUL and lone surrogates that became U+FFFD or were left out.
     pub replaced: u64,
+    /// Values that the contract left out of rows.
+    pub discarded: u64,
+    /// What a frozen contract does not give; nothing of this page is to be stored then.
+    pub breach: Option<Breach>,
     /// Rows of the lists' tables.
     pub children: Vec<ChildRows>,
     /// Ids of the rows, parallel to `rows`, and their hashes, where lists have tables.
@@ -110,6 +117,8 @@ impl fmt::Debug for Encoded {
             .field("columns", &self.columns)
             .field("rejects", &self.rejects.len())
             .field("replaced", &self.replaced)
+            .field("discarded", &self.discarded)
+            .field("breach", &self.breach)
             .finish_non_exhaustive()
     }
 }
@@ -130,6 +139,9 @@ pub struct Mapper {
     /// Position of the column of each key part.
     keys: Vec<Option<usize>>,
     sink: Sink,
+    /// Values of the record in hand that the contract leaves out.
+    discarded: u64,
+    breach: Option<Breach>,
     /// The layout is not what it was before the page.
     is_changed: bool,
     /// Every column with a type of the configuration is in the layout.
@@ -175,6 +187,8 @@ enum Origin {
     /// A key part whose path goes through a list.
     KeyPart(usize),
     Overflow,
+    /// The values of another column's field that do not fit that column, which cannot be altered.
+    Variant(usize),
     /// The configuration names the column; no field for it has come so far.
     Awaited,
 }
@@ -183,6 +197,7 @@ enum Origin {
 enum Change {
     Add(FieldId, Kind),
     AddOverflow,
+    AddVariant(usize, Kind),
     Widen(usize, Kind),
 }
 
@@ -193,6 +208,7 @@ enum Halt {
         path: Option<String>,
     },
     Change(Vec<Change>),
+    Breach(Breach),
 }
 
 impl Halt {
@@ -242,6 +258,8 @@ impl Mapper {
             names: Names::default(),
             waiting: Vec::new(),
             sink: Sink::new(reading),
+            discarded: 0,
+            breach: None,
             is_changed: false,
             awaits_none: false,
             ratio: Ratio::default(),
@@ -249,6 +267,8 @@ impl Mapper {
         for column in known.columns {
             if column.path.is_empty() && column.name == name::OVERFLOW {
                 mapper.push(column, Origin::Overflow);
+            } else if let Some(base) = mapper.base_of(&column) {
+                mapper.push(column, Origin::Variant(base));
             } else if !column.path.is_empty() {
                 let part =
                     (0..mapper.keys.len()).find(|&part| mapper.key_path(part) == column.path);
@@ -336,10 +356,14 @@ impl Mapper {
             .iter()
             .map(|place| Some(self.plan.get((*place)?)?.kind))
             .collect();
-        let pinned: Vec<bool> = self
+        let pinned: Vec<Option<&'static str>> = self
             .keys
             .iter()
-            .map(|place| place.is_some_and(|place| self.is_pinned(place)))
+            .map(|&place| match self.is_pinned(place?) {
+                true => Some(reason::MISFIT),
+                false if self.spec.contract.data_type == Terms::Evolve => None,
+                false => Some(reason::CONTRACT_DATA_TYPE),
+            })
             .collect();
         let wanted = Wanted {
             keys: &self.spec.primary_key,
@@ -398,10 +422,12 @@ impl Mapper {
                 encoded.roots.push((id.clone(), row.hash.to_be_bytes()));
             }
         }
-        let (children, rejects, replaced) = nest.encode(stamp);
-        encoded.children = children;
-        encoded.rejects.extend(rejects);
-        encoded.replaced += replaced;
+        let lists = nest.encode(stamp);
+        encoded.children = lists.rows;
+        encoded.rejects.extend(lists.rejects);
+        encoded.replaced += lists.replaced;
+        encoded.discarded += lists.discarded;
+        encoded.breach = encoded.breach.take().or(lists.breach);
         let families = nest.families();
         if families != before {
             self.layout.children = families;
@@ -450,6 +476,10 @@ impl Mapper {
                 let start = self.sink.out.len();
                 let replaced = std::mem::take(&mut self.sink.replaced);
                 let result = self.settle(record(row.record), is_last, &mut changed);
+                if self.breach.is_some() {
+                    done = Encoded::empty();
+                    break;
+                }
                 if let Err((reason, path)) = result {
                     self.sink.out.truncate(start);
                     self.sink.replaced = replaced;
@@ -462,6 +492,7 @@ impl Mapper {
                     continue;
                 }
                 self.sink.replaced += replaced;
+                done.discarded += self.discarded;
                 if changed {
                     // A survey from here on: the page is encoded anew, nothing of this is sent.
                     self.sink.out.clear();
@@ -473,10 +504,11 @@ impl Mapper {
                 done.rows.push(offset(place));
             }
             done.replaced = std::mem::take(&mut self.sink.replaced);
-            if !changed {
+            if !changed || self.breach.is_some() {
                 break;
             }
         }
+        done.breach = self.breach.take();
         if self.is_changed {
             self.layout.revision += 1;
         }
@@ -509,6 +541,7 @@ impl Mapper {
         for _ in 0..MAX_CHANGES {
             self.sink.out.truncate(start);
             self.sink.replaced = replaced;
+            self.discarded = 0;
             match self.write(record) {
                 Ok(()) => {
                     if self.plan.len() > ALWAYS_FITS && self.is_too_wide(start) {
@@ -517,6 +550,10 @@ impl Mapper {
                     return Ok(());
                 }
                 Err(Halt::Reject { reason, path }) => return Err((reason, path)),
+                Err(Halt::Breach(breach)) => {
+                    self.breach = Some(breach);
+                    return Ok(());
+                }
                 Err(Halt::Change(_)) if is_last => break,
                 Err(Halt::Change(changes)) => {
                     *changed = true;
@@ -540,12 +577,15 @@ impl Mapper {
         })?;
         let mut changes = Vec::new();
         let unplaced = self.tree.take_unplaced();
+        let unplaced = self.admitted(record, unplaced)?;
         if !self.tree.is_full {
             for &field in &unplaced {
                 changes.extend(self.new_field(record, field)?);
             }
         }
-        let overflow = if self.tree.has_strays() || (self.tree.is_full && !unplaced.is_empty()) {
+        let is_open = self.spec.contract.columns == Terms::Evolve;
+        let has_strays = is_open && self.tree.has_strays();
+        let overflow = if has_strays || (self.tree.is_full && !unplaced.is_empty()) {
             if !self.has_overflow() {
                 changes.push(Change::AddOverflow);
             }
@@ -556,7 +596,10 @@ impl Mapper {
         let fields = self.plan.len() + SYSTEM_COLUMNS.len();
         let count = i16::try_from(fields).unwrap_or(i16::MAX);
         self.sink.out.extend_from_slice(&count.to_be_bytes());
-        for (place, plan) in self.plan.iter().enumerate() {
+        for place in 0..self.plan.len() {
+            let Some(plan) = self.plan.get(place).copied() else {
+                continue;
+            };
             let value = match plan.origin {
                 Origin::Field(field) => self.tree.value(record, field),
                 Origin::KeyPart(part) => key_part(record, self.spec.primary_key.get(part)),
@@ -565,8 +608,17 @@ impl Mapper {
                     raw,
                     escaped: false,
                 }),
+                Origin::Variant(base) => {
+                    let base = self.plan.get(base).copied();
+                    base.and_then(|base| {
+                        misfit(&self.tree, &self.hints, &mut self.sink, record, base)
+                    })
+                    .filter(|(_, kind)| *kind == plan.kind)
+                    .map(|(value, _)| value)
+                }
                 Origin::Awaited => None,
             };
+            let start = self.sink.out.len();
             let rule = plan.rule.and_then(|id| self.hints.rule(id));
             let written = match (rule, value) {
                 (None, None) => {
@@ -588,14 +640,20 @@ impl Mapper {
             match written {
                 Ok(()) => {}
                 Err(Misfit::Widen(kind)) => {
-                    changes.push(Change::Widen(place, plan.kind.join(kind)));
+                    let wider = plan.kind.join(kind);
+                    match self.spec.contract.data_type {
+                        Terms::Evolve if !self.has_variants(place) => {
+                            changes.push(Change::Widen(place, wider));
+                        }
+                        terms => {
+                            self.sink.out.truncate(start);
+                            self.sink.null();
+                            self.misfit_by(terms, place, wider, &mut changes)?;
+                        }
+                    }
                 }
                 Err(Misfit::Reject(reason)) => {
-                    let column = self.layout.columns.get(place);
-                    let path = column.map(|column| match column.path.is_empty() {
-                        true => column.name.clone(),
-                        false => column.path.join("."),
-                    });
+                    let path = self.field_of(place);
                     return Err(Halt::Reject { reason, path });
                 }
             }
@@ -605,6 +663,138 @@ impl Mapper {
         } else {
             Err(Halt::Change(changes))
         }
+    }
+
+    /// What becomes of a value that its column cannot hold and that does not make the column wider.
+    fn misfit_by(
+        &mut self,
+        terms: Terms,
+        place: usize,
+        wider: Kind,
+        changes: &mut Vec<Change>,
+    ) -> Result<(), Halt> {
+        let has_place = self.plan.iter().any(|plan| {
+            plan.kind == wider && matches!(plan.origin, Origin::Variant(base) if base == place)
+        });
+        match terms {
+            _ if has_place => {}
+            Terms::Evolve => {
+                if self.declared_not_null(place) {
+                    return Err(Halt::Reject {
+                        reason: reason::MISFIT,
+                        path: self.field_of(place),
+                    });
+                }
+                changes.push(Change::AddVariant(place, wider));
+            }
+            Terms::Freeze => {
+                return Err(Halt::Breach(Breach {
+                    clause: "data_type",
+                    table: self.spec.table.clone(),
+                    field: self.field_of(place).unwrap_or_default(),
+                }));
+            }
+            Terms::DiscardRow => {
+                return Err(Halt::Reject {
+                    reason: reason::CONTRACT_DATA_TYPE,
+                    path: self.field_of(place),
+                });
+            }
+            Terms::DiscardValue => self.discarded += 1,
+        }
+        Ok(())
+    }
+
+    /// The fields that may get columns, as the contract has it, of those that have none.
+    fn admitted(&mut self, record: &[u8], fields: Vec<FieldId>) -> Result<Vec<FieldId>, Halt> {
+        let terms = self.spec.contract.columns;
+        if terms == Terms::Evolve {
+            return Ok(fields);
+        }
+        let strays: Vec<Vec<String>> = self.tree.strays(record).map(|(path, _)| path).collect();
+        let mut admitted = Vec::new();
+        let mut refused = strays;
+        for field in fields {
+            let path = self.path(field);
+            if self.is_expected(&path) {
+                admitted.push(field);
+            } else if !self.stands_for_null(record, field, &path) {
+                refused.push(path);
+            }
+        }
+        let Some(first) = refused.first() else {
+            return Ok(admitted);
+        };
+        match terms {
+            Terms::Evolve => {}
+            Terms::DiscardValue => {
+                self.discarded += u64::try_from(refused.len()).unwrap_or(u64::MAX);
+            }
+            Terms::Freeze => {
+                return Err(Halt::Breach(Breach {
+                    clause: "columns",
+                    table: self.spec.table.clone(),
+                    field: first.join("."),
+                }));
+            }
+            Terms::DiscardRow => {
+                return Err(Halt::Reject {
+                    reason: reason::CONTRACT_COLUMNS,
+                    path: Some(first.join(".")),
+                });
+            }
+        }
+        Ok(admitted)
+    }
+
+    /// Whether a field without a column is to get one whatever the contract says: the table has it
+    /// already, or the configuration names it.
+    fn is_expected(&self, path: &[String]) -> bool {
+        let name = name::of_path(path);
+        self.waiting.iter().any(|column| column.name == name)
+            || self.awaited(path).is_some()
+            || self.hints.kind_of(path).is_some()
+    }
+
+    fn stands_for_null(&self, record: &[u8], field: FieldId, path: &[String]) -> bool {
+        let value = self.tree.value(record, field);
+        let rule = self.hints.of_path(path).and_then(|id| self.hints.rule(id));
+        rule.is_some_and(|rule| value.is_some_and(|value| rule.is_null(value)))
+    }
+
+    /// Path of a column's field, or the column's name where there is none.
+    fn field_of(&self, place: usize) -> Option<String> {
+        let column = self.layout.columns.get(place)?;
+        Some(match column.path.is_empty() {
+            true => column.name.clone(),
+            false => column.path.join("."),
+        })
+    }
+
+    fn declared_not_null(&self, place: usize) -> bool {
+        let column = self.layout.columns.get(place);
+        column.is_some_and(|column| column.declared.not_null)
+    }
+
+    /// Whether values that do not fit go to columns beside this one, as it cannot be altered. Once
+    /// there are such columns they stay in use, so that one value has one place.
+    fn has_variants(&self, place: usize) -> bool {
+        !self.layout.key.contains(&place)
+            && ((self.layout.columns.get(place)).is_some_and(|column| column.is_fixed)
+                || self
+                    .plan
+                    .iter()
+                    .any(|plan| matches!(plan.origin, Origin::Variant(base) if base == place)))
+    }
+
+    /// The column that `column` is a variant of: that of the same field, whose name it continues.
+    fn base_of(&self, column: &Column) -> Option<usize> {
+        if column.path.is_empty() {
+            return None;
+        }
+        (self.layout.columns.iter()).position(|base| {
+            base.path == column.path && column.name == name::variant(&base.name, column.kind)
+        })
     }
 
     /// The column that a field without one would get. A value that no column can hold makes none,
@@ -657,9 +847,27 @@ impl Mapper {
                     name: name::OVERFLOW.to_owned(),
                     path: Vec::new(),
                     kind: Kind::Jsonb,
+                    is_fixed: false,
                     declared: Declared::default(),
                 };
                 self.push(column, Origin::Overflow);
+            }
+            Change::AddVariant(base, kind) => {
+                let Some(column) = self.layout.columns.get(base) else {
+                    return;
+                };
+                let column = Column {
+                    name: name::variant(&column.name, kind),
+                    path: column.path.clone(),
+                    kind,
+                    is_fixed: false,
+                    declared: Declared::default(),
+                };
+                let known = self.layout.columns.iter().any(|c| c.name == column.name);
+                if !known && !self.tree.is_full {
+                    self.waiting.retain(|waiting| waiting.name != column.name);
+                    self.push(column, Origin::Variant(base));
+                }
             }
             Change::Widen(place, kind) => self.widen(place, kind),
         }
@@ -714,6 +922,7 @@ impl Mapper {
                 name,
                 path: Vec::new(),
                 kind,
+                is_fixed: false,
                 declared: Declared::default(),
             });
             self.push(column, Origin::Awaited);
@@ -759,6 +968,7 @@ impl Mapper {
                 name,
                 path,
                 kind,
+                is_fixed: false,
                 declared: Declared::default(),
             },
         };
@@ -787,7 +997,7 @@ impl Mapper {
         let place = self.plan.len();
         self.names.take(&column.name);
         let rule = match (origin, column.path.is_empty()) {
-            (Origin::Overflow, _) => None,
+            (Origin::Overflow | Origin::Variant(_), _) => None,
             _ if nest::is_link(&column.path) => None,
             (_, true) => self.hints.of_name(&column.name),
             (_, false) => self.hints.of_path(&column.path),
@@ -946,9 +1156,36 @@ impl Encoded {
             columns: 0,
             rejects: Vec::new(),
             replaced: 0,
+            discarded: 0,
+            breach: None,
             children: Vec::new(),
             roots: Vec::new(),
         }
+    }
+}
+
+/// The value of a column's field when the column cannot hold it, and the kind that holds both. Writes nothing.
+fn misfit<'r>(
+    tree: &Tree,
+    hints: &Hints,
+    sink: &mut Sink,
+    record: &'r [u8],
+    plan: Plan,
+) -> Option<(Value<'r>, Kind)> {
+    let Origin::Field(field) = plan.origin else {
+        return None;
+    };
+    let value = tree.value(record, field)?;
+    let (start, replaced) = (sink.out.len(), sink.replaced);
+    let written = match plan.rule.and_then(|id| hints.rule(id)) {
+        Some(rule) => rule.write(sink, plan.kind, value, false),
+        None => sink.write(plan.kind, value),
+    };
+    sink.out.truncate(start);
+    sink.replaced = replaced;
+    match written {
+        Err(Misfit::Widen(kind)) => Some((value, plan.kind.join(kind))),
+        Ok(()) | Err(Misfit::Reject(_)) => None,
     }
 }
 

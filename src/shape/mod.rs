@@ -28,7 +28,7 @@ mod tests;
 pub use cursor::CursorValue;
 pub use encode::{Conflict, Encoded, MapSpec, Mapper, Stamp};
 pub use keys::{KeyHashing, KeySet};
-pub use name::identifier;
+pub use name::{identifier, of_path as column_name};
 pub use nest::{ChildRows, ELEMENT, ROOT_ID, ROW_ID};
 pub use privacy::{AS_IS, Hasher, Screen, ScreenSpec, Screened, treatment, written_key};
 pub use scan::{BinaryArray, HashArray, Probe, RowKeys, Scan, ScanRow};
@@ -157,6 +157,24 @@ impl Kind {
         }
     }
 
+    /// The type's word in dlt's variant columns, `<name>__v_<word>`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Boolean => "bool",
+            Self::BigInt => "bigint",
+            Self::Numeric => "decimal",
+            Self::Double => "double",
+            Self::Date => "date",
+            Self::Time => "time",
+            Self::Timestamp | Self::Timestamptz => "timestamp",
+            Self::Interval => "interval",
+            Self::Bytea => "binary",
+            Self::Text => "text",
+            Self::Jsonb => "json",
+        }
+    }
+
     /// The number of the type's array type.
     #[must_use]
     pub fn array_oid(self) -> u32 {
@@ -186,6 +204,8 @@ pub struct Column {
     /// (a column of the catalogue without a note of ours) and for the overflow column.
     pub path: Vec<String>,
     pub kind: Kind,
+    /// Something hangs on the column that does not let its type change: a view, a policy, a constraint.
+    pub is_fixed: bool,
     pub declared: Declared,
 }
 
@@ -240,6 +260,16 @@ pub struct Family {
     pub layout: Layout,
 }
 
+/// What a page asked for that a frozen contract does not give.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Breach {
+    /// The key of `schema_contract`.
+    pub clause: &'static str,
+    pub table: String,
+    /// Path of the field, in source spelling.
+    pub field: String,
+}
+
 /// A record that could not become a row.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Reject {
@@ -289,6 +319,15 @@ pub mod reason {
     pub const PAGE_TOO_LARGE: &str = "page_too_large";
     /// A column that is not nullable has no value.
     pub const NULL_VALUE: &str = "null_value";
+    /// A field has no column, and `schema_contract` discards such records.
+    pub const CONTRACT_COLUMNS: &str = "contract_columns";
+    /// A value does not fit its column's type, and `schema_contract` discards such records.
+    pub const CONTRACT_DATA_TYPE: &str = "contract_data_type";
+    /// Whether the configuration asked for the record to be left out.
+    #[must_use]
+    pub fn is_contract(reason: &str) -> bool {
+        matches!(reason, CONTRACT_COLUMNS | CONTRACT_DATA_TYPE)
+    }
     /// A text holds NUL or a lone surrogate, and these are to be rejected.
     pub const UNSTORABLE_TEXT: &str = "unstorable_text";
     /// The value does not fit the column, which cannot become wider.

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::SYSTEM_COLUMNS;
+use super::{Kind, SYSTEM_COLUMNS};
 
 /// What Postgres keeps of a name (`NAMEDATALEN - 1`); it cuts the rest off without an error.
 const MAX_BYTES: usize = 63;
@@ -82,9 +82,16 @@ impl Names {
     }
 }
 
-/// The name that the field at `path` gets if nothing is in its way.
-pub(super) fn of_path(path: &[String]) -> String {
+/// The name that the column of the field at `path` gets if nothing is in its way.
+#[must_use]
+pub fn of_path(path: &[String]) -> String {
     shorten(plain(path), path)
+}
+
+/// The name of the column beside the column `base` for the values that only `kind` holds, as in dlt.
+pub(super) fn variant(base: &str, kind: Kind) -> String {
+    let whole = format!("{base}__v_{}", kind.word());
+    shorten(whole.clone(), &[whole])
 }
 
 /// The name of the field at `path` before it is cut to Postgres' length.

@@ -13,8 +13,11 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::encode::{Encoded, MapSpec, Mapper, Stamp};
 use super::hint::Hints;
 use super::json::{Extent, Malformed, Reader, Token, unescape};
-use super::{Column, Declared, Family, Kind, Layout, Reject, name};
-use crate::config::endpoint::{DottedPath, Step};
+use super::{Breach, Column, Declared, Family, Kind, Layout, Reject, name};
+use crate::config::{
+    contract::{Contract, Terms},
+    endpoint::{DottedPath, Step},
+};
 
 /// Tables that the lists of one resource get; lists beyond stay JSON.
 const MAX_TABLES: usize = 100;
@@ -56,6 +59,7 @@ fn link((name, field, kind): &(&str, &str, Kind), unique: bool) -> Column {
         name: (*name).to_owned(),
         path: vec![(*field).to_owned()],
         kind: *kind,
+        is_fixed: false,
         declared: Declared {
             unique,
             ..Declared::default()
@@ -72,6 +76,16 @@ pub(super) struct Nest {
     names: Vec<String>,
     /// Rows that were numbered, where rows have no key to tell them apart.
     serial: u64,
+    /// Lists of the page that the contract left out.
+    discarded: u64,
+    breach: Option<Breach>,
+}
+
+/// Where a list goes.
+enum Home {
+    Table(usize),
+    Column,
+    Nowhere,
 }
 
 struct Child {
@@ -96,6 +110,17 @@ pub struct ChildRows {
     pub tuples: Vec<Range<u32>>,
 }
 
+/// The rows of all child tables of a page.
+#[derive(Default)]
+pub(super) struct Lists {
+    pub(super) rows: Vec<ChildRows>,
+    pub(super) rejects: Vec<Reject>,
+    pub(super) replaced: u64,
+    /// Lists and values that the contract left out.
+    pub(super) discarded: u64,
+    pub(super) breach: Option<Breach>,
+}
+
 /// A page of root records without their lists.
 pub(super) struct Rooted {
     pub(super) body: Vec<u8>,
@@ -114,6 +139,8 @@ impl Nest {
             by_path: HashMap::new(),
             names: vec![spec.table.clone()],
             serial: 0,
+            discarded: 0,
+            breach: None,
         };
         for family in known {
             nest.add(family.path, Some((family.table, family.layout.columns)));
@@ -139,6 +166,7 @@ impl Nest {
 
     pub(super) fn reset(&mut self, serial: u64) {
         self.serial = serial;
+        self.discarded = 0;
     }
 
     /// [`Nest::unnest`] again, keeping the rows of lists only of `accepted` records.
@@ -231,8 +259,12 @@ impl Nest {
     }
 
     /// Encodes what [`Nest::unnest`] found. Elements that cannot be stored are rejects.
-    pub(super) fn encode(&mut self, stamp: Stamp) -> (Vec<ChildRows>, Vec<Reject>, u64) {
-        let (mut rows, mut rejects, mut replaced) = (Vec::new(), Vec::new(), 0);
+    pub(super) fn encode(&mut self, stamp: Stamp) -> Lists {
+        let mut lists = Lists {
+            discarded: std::mem::take(&mut self.discarded),
+            breach: self.breach.take(),
+            ..Lists::default()
+        };
         for (family, child) in self.tables.iter_mut().enumerate() {
             let page = std::mem::take(&mut child.page);
             if page.records.is_empty() {
@@ -244,9 +276,11 @@ impl Nest {
                 child
                     .mapper
                     .encode(&page.body, &page.records, &scan, &keep, stamp);
-            replaced += encoded.replaced;
+            lists.replaced += encoded.replaced;
+            lists.discarded += encoded.discarded;
+            lists.breach = lists.breach.take().or(encoded.breach);
             let place = child.path.join(".");
-            rejects.extend(
+            lists.rejects.extend(
                 scan.rejects
                     .into_iter()
                     .chain(encoded.rejects)
@@ -258,24 +292,46 @@ impl Nest {
                         ..reject
                     }),
             );
-            rows.push(ChildRows {
+            lists.rows.push(ChildRows {
                 family,
                 data: encoded.data,
                 tuples: encoded.tuples,
             });
         }
-        (rows, rejects, replaced)
+        lists
     }
 
     /// The table for the lists at `path`, made when there is none yet.
-    fn table(&mut self, path: &[String]) -> Option<usize> {
+    fn table(&mut self, path: &[String]) -> Home {
         if let Some(&known) = self.by_path.get(path) {
-            return Some(known);
+            return Home::Table(known);
         }
-        (self.tables.len() < MAX_TABLES).then(|| self.add(path.to_vec(), None))
+        match self.spec.contract.tables {
+            Terms::Evolve if self.tables.len() < MAX_TABLES => {
+                Home::Table(self.add(path.to_vec(), None))
+            }
+            Terms::Evolve => Home::Column,
+            Terms::DiscardRow | Terms::DiscardValue => {
+                self.discarded += 1;
+                Home::Nowhere
+            }
+            Terms::Freeze => {
+                self.breach.get_or_insert_with(|| Breach {
+                    clause: "tables",
+                    table: self.spec.table.clone(),
+                    field: path.join("."),
+                });
+                Home::Nowhere
+            }
+        }
     }
 
     fn add(&mut self, path: Vec<String>, known: Option<(String, Vec<Column>)>) -> usize {
+        // A table that this run makes takes its columns as they come, as the root table did.
+        let contract = match known {
+            Some(_) => self.spec.contract,
+            None => Contract::default(),
+        };
         let (table, columns) = known.unwrap_or_else(|| {
             let parts: Vec<String> = path
                 .iter()
@@ -301,6 +357,8 @@ impl Nest {
             null_values: self.spec.null_values.clone(),
             detect: self.spec.detect,
             nul: self.spec.nul,
+            table: table.clone(),
+            contract,
             ..MapSpec::default()
         };
         let place = self.tables.len();
@@ -354,11 +412,12 @@ impl Work<'_> {
                 }
                 Token::Array if level < self.nest.levels && !is_whole => {
                     match self.nest.table(path) {
-                        Some(table) => {
+                        Home::Table(table) => {
                             self.list(raw, table, parent, path, level)?;
                             out.extend_from_slice(b"null");
                         }
-                        None => out.extend_from_slice(raw),
+                        Home::Column => out.extend_from_slice(raw),
+                        Home::Nowhere => out.extend_from_slice(b"null"),
                     }
                 }
                 Token::String => {

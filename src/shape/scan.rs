@@ -262,8 +262,8 @@ pub(super) struct Wanted<'s> {
     pub(super) originals: Option<(&'s [u8], &'s [Range<u32>])>,
     /// Kinds of the key columns as far as they are known.
     pub(super) kinds: &'s [Option<Kind>],
-    /// Whether the kind of a key column is fixed.
-    pub(super) pinned: &'s [bool],
+    /// Why a key column cannot become wider, where it cannot.
+    pub(super) pinned: &'s [Option<&'static str>],
     pub(super) reading: Reading,
 }
 
@@ -469,8 +469,11 @@ fn settle(
                 Err(Misfit::Reject(reason)) => return Err((part, reason)),
                 Err(Misfit::Widen(natural)) => {
                     let wider = kind.map_or(natural, |kind| kind.join(natural));
-                    let is_pinned = wanted.pinned.get(part).copied().unwrap_or_default();
-                    if kind == Some(wider) || is_pinned {
+                    let pinned = wanted.pinned.get(part).copied().unwrap_or_default();
+                    if let Some(reason) = pinned {
+                        return Err((part, reason));
+                    }
+                    if kind == Some(wider) {
                         return Err((part, reason::MISFIT));
                     }
                     kind = Some(wider);

@@ -741,6 +741,7 @@ fn columns_made_by_hand_are_left_alone_or_taken_as_they_are() {
         name: name.to_owned(),
         path: Vec::new(),
         kind,
+        is_fixed: false,
         declared: Declared::default(),
     };
     let known = Layout {

@@ -4,7 +4,10 @@ use std::collections::HashMap;
 
 use sqlx::PgConnection;
 
-use super::{Error, commit::Store};
+use super::{
+    Error,
+    commit::{Named, Store},
+};
 use crate::{
     load::{
         children, replace,
@@ -103,9 +106,8 @@ impl Store {
             self.change_child(&mut transaction, &name, family, &changes)
                 .await?;
             self.commit_fenced(transaction).await?;
-            known
-                .target
-                .insert(family.table.clone(), family.layout.columns.clone());
+            let target = known.target.entry(family.table.clone()).or_default();
+            table::learn(target, &family.layout.columns);
             count += i64::try_from(changes.len()).unwrap_or(i64::MAX);
         }
         Ok(count)
@@ -214,7 +216,8 @@ impl Store {
             };
             record::schema_change(&mut *transaction, &self.claim, &change).await?;
         }
-        let columns: Vec<CatalogColumn> = family
+        children::doubt_roots(&mut *transaction, &self.table, name, changes).await?;
+        let named: Vec<Named<'_>> = family
             .layout
             .columns
             .iter()
@@ -224,17 +227,18 @@ impl Store {
                     path.push(ELEMENT.to_owned());
                     path.extend(column.path.iter().cloned());
                 }
-                CatalogColumn {
-                    table_schema: name.schema.name().to_owned(),
-                    table_name: name.table.name().to_owned(),
-                    column_name: column.name.clone(),
-                    source_path: path,
-                    data_type: column.sql_type(),
-                    treatment: "as is".to_owned(),
-                }
+                Named { column, path }
             })
             .collect();
-        record::save_columns(transaction, &self.claim, &columns).await?;
-        Ok(())
+        let entries: Vec<CatalogColumn> = named
+            .iter()
+            .map(|named| self.catalogue_entry(name, &named.path, named.column))
+            .collect();
+        record::save_columns(&mut *transaction, &self.claim, &entries).await?;
+        let own: Vec<Named<'_>> = named
+            .into_iter()
+            .filter(|named| !named.column.path.is_empty())
+            .collect();
+        self.comment(transaction, name, changes, &own).await
     }
 }

@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     config::{
+        contract::Contract,
         privacy::NewColumns,
         source::{DeleteMode, WriteDisposition},
     },
@@ -36,7 +37,7 @@ use crate::{
         write::{self, Target, Written},
     },
     record::{self, CatalogColumn, Claim, Counters, Cursor, Ending, Level, NewReject, Status},
-    shape::{Column, CursorValue, Family, Kind, Layout, identifier},
+    shape::{Column, CursorValue, Family, Kind, Layout, column_name, identifier},
 };
 
 /// The cursor's partition of a resource that has only one.
@@ -71,6 +72,12 @@ struct Tables {
     walk: Option<Layout>,
 }
 
+/// A column and where in the records its values stand: not the same in the tables of lists.
+pub(super) struct Named<'a> {
+    pub(super) column: &'a Column,
+    pub(super) path: Vec<String>,
+}
+
 /// The state of the table and of the cursor when a run begins.
 pub(super) struct Opened {
     pub(super) store: Arc<Store>,
@@ -79,6 +86,8 @@ pub(super) struct Opened {
     pub(super) has_rows: bool,
     /// Whether records of earlier runs wait to be loaded after all.
     pub(super) has_rejects: bool,
+    /// What may become of the tables. Everything, while the first load is not done.
+    pub(super) contract: Contract,
     pub(super) cursor: Option<Cursor>,
 }
 
@@ -136,6 +145,12 @@ async fn try_open(
     let cursor = record::cursor(&mut connection, claim.resource_id, WHOLE).await?;
     let has_rejects = record::open_rejects(&mut connection, claim.resource_id).await? > 0;
     let found = table::inspect(&mut connection, &name).await?;
+    let is_loaded =
+        found.is_some() && record::is_loaded(&mut connection, claim.resource_id).await?;
+    let contract = match is_loaded {
+        true => resource.schema_contract,
+        false => Contract::default(),
+    };
     let catalogue = record::columns(&mut connection, name.schema.name(), name.table.name()).await?;
     let paths: Vec<(String, Vec<String>)> = catalogue
         .into_iter()
@@ -199,6 +214,7 @@ async fn try_open(
         families,
         has_rows,
         has_rejects,
+        contract,
         cursor,
     })
 }
@@ -535,7 +551,10 @@ impl Store {
             return Ok(None);
         };
         let before = self.gauge.counters();
-        let rejected = before.rows_rejected - batch.counters.rows_rejected + counters.rows_rejected;
+        // What the contract leaves out was asked for.
+        let rejected = before.rows_rejected - batch.counters.rows_rejected + counters.rows_rejected
+            - before.rows_discarded;
+        record::note_loaded(&mut *transaction, self.claim.resource_id).await?;
         if conclusion.read_everything {
             record::resolve_unmet_rejects(&mut *transaction, &self.claim).await?;
         }
@@ -604,7 +623,7 @@ impl Store {
         let schema_changes = self
             .change_apart(connection, &mut tables, &changes, &layout.columns)
             .await?;
-        tables.target = Some(layout.columns.clone());
+        table::learn(tables.target.get_or_insert_default(), &layout.columns);
         Ok(schema_changes)
     }
 
@@ -683,36 +702,51 @@ impl Store {
         }
         let entries: Vec<CatalogColumn> = columns
             .iter()
-            .map(|column| self.catalogue_entry(column))
+            .map(|column| self.catalogue_entry(&self.table, &column.path, column))
             .collect();
         record::save_columns(&mut *transaction, &self.claim, &entries).await?;
-        self.comment(transaction, changes, columns).await
+        let named: Vec<Named<'_>> = columns
+            .iter()
+            .map(|column| Named {
+                column,
+                path: column.path.clone(),
+            })
+            .collect();
+        let table = self.table.clone();
+        self.comment(transaction, &table, changes, &named).await
     }
 
-    /// Says on each column that was made what is in it; with `new_columns: warn` an event says that it was.
-    async fn comment(
+    /// Says on each column that was made what is in it. Events tell of those that a field did not
+    /// get under its own name and, with `new_columns: warn`, of all.
+    pub(super) async fn comment(
         &self,
         transaction: &mut PgConnection,
+        table: &TableName,
         changes: &[Change],
-        columns: &[Column],
+        columns: &[Named<'_>],
     ) -> Result<(), Error> {
         let rules = &self.context.resource.privacy;
-        let made: Vec<&Column> = match changes.iter().any(|c| c.change == "create_table") {
+        let made: Vec<&Named<'_>> = match changes.iter().any(|c| c.change == "create_table") {
             true => columns.iter().collect(),
             false => {
                 let added = changes.iter().filter(|c| c.change == "add_column");
                 let names: HashSet<&String> = added.filter_map(|c| c.column.as_ref()).collect();
                 columns
                     .iter()
-                    .filter(|column| names.contains(&column.name))
+                    .filter(|named| names.contains(&named.column.name))
                     .collect()
             }
         };
         let comments: Vec<_> = made
             .iter()
-            .map(|column| privacy::comment_of(column, &privacy::treatment_of(rules, column)))
+            .map(|Named { column, path }| {
+                let treatment = privacy::treatment_of(rules, path, column.kind);
+                privacy::comment_of(&column.name, path, &treatment)
+            })
             .collect();
-        table::comment_columns(&mut *transaction, &self.table, &comments).await?;
+        table::comment_columns(&mut *transaction, table, &comments).await?;
+        self.tell_names(transaction, table, columns, &made).await?;
+        let made: Vec<&Column> = made.iter().map(|named| named.column).collect();
         if rules.new_columns == NewColumns::Warn
             && made.len() < columns.len()
             && let [first, ..] = made.as_slice()
@@ -726,14 +760,70 @@ impl Store {
         Ok(())
     }
 
-    pub(super) fn catalogue_entry(&self, column: &Column) -> CatalogColumn {
+    /// Tells of columns whose names are not those of their fields: others have these, or the values
+    /// did not fit a column that cannot be altered.
+    async fn tell_names(
+        &self,
+        transaction: &mut PgConnection,
+        table: &TableName,
+        columns: &[Named<'_>],
+        made: &[&Named<'_>],
+    ) -> Result<(), Error> {
+        let odd: Vec<_> = made
+            .iter()
+            .filter(|Named { column, .. }| {
+                !column.path.is_empty() && column.name != column_name(&column.path)
+            })
+            .map(|Named { column, path }| {
+                let twin =
+                    |other: &Named<'_>| other.path == *path && other.column.name != column.name;
+                (column, path, columns.iter().any(twin))
+            })
+            .collect();
+        for (is_variant, kind, what) in [
+            (
+                false,
+                "name_clash",
+                "columns got a suffix, as their fields' names were taken",
+            ),
+            (
+                true,
+                "variant_column",
+                "columns were added for values that do not fit columns on which something hangs",
+            ),
+        ] {
+            let columns: Vec<_> = odd
+                .iter()
+                .filter(|(.., variant)| *variant == is_variant)
+                .map(|(column, path, _)| {
+                    serde_json::json!({ "column": column.name, "field": path.join(".") })
+                })
+                .collect();
+            if columns.is_empty() {
+                continue;
+            }
+            let message = format!("{} {what} (table {table})", columns.len());
+            let data = serde_json::json!({ "table": table.table.name(), "columns": columns });
+            self.tell(transaction, Level::Warn, kind, &message, data)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// `path`: where in the records the column's values stand.
+    pub(super) fn catalogue_entry(
+        &self,
+        table: &TableName,
+        path: &[String],
+        column: &Column,
+    ) -> CatalogColumn {
         CatalogColumn {
-            table_schema: self.table.schema.name().to_owned(),
-            table_name: self.table.table.name().to_owned(),
+            table_schema: table.schema.name().to_owned(),
+            table_name: table.table.name().to_owned(),
             column_name: column.name.clone(),
-            source_path: column.path.clone(),
+            source_path: path.to_vec(),
             data_type: column.sql_type(),
-            treatment: privacy::treatment_of(&self.context.resource.privacy, column),
+            treatment: privacy::treatment_of(&self.context.resource.privacy, path, column.kind),
         }
     }
 

@@ -4,6 +4,7 @@ use crate::{
     fault::{Class, Fault},
     fetch, load,
     record::{self, Status},
+    shape::Breach,
 };
 
 /// Why a run did not end well. Its stages' errors pass through; the rest is the run's own.
@@ -42,9 +43,26 @@ pub enum Error {
         message: String,
         hint: &'static str,
     },
+    /// A page asks for what a frozen contract does not give. The page is not stored; later runs read it again.
+    #[error("schema_contract freezes {clause}: field {field} does not fit table {table}")]
+    Contract {
+        clause: &'static str,
+        table: String,
+        field: String,
+    },
     /// A task of the run ended by itself.
     #[error("a part of the run crashed")]
     Crashed,
+}
+
+impl From<Breach> for Error {
+    fn from(breach: Breach) -> Self {
+        Self::Contract {
+            clause: breach.clause,
+            table: breach.table,
+            field: breach.field,
+        }
+    }
 }
 
 impl From<record::Error> for Error {
@@ -72,6 +90,7 @@ impl Error {
             | Self::CursorOfOtherConfiguration
             | Self::TableGone { .. }
             | Self::Privacy { .. }
+            | Self::Contract { .. }
             | Self::Crashed => Status::Failed,
         }
     }
@@ -91,6 +110,7 @@ impl Error {
             | Self::CursorOfOtherConfiguration
             | Self::TableGone { .. }
             | Self::Privacy { .. }
+            | Self::Contract { .. }
             | Self::Crashed => false,
         }
     }
@@ -159,6 +179,14 @@ impl Error {
                 "SQLSTATE 42P01",
                 &format!(
                     "Restore the table, or run `rosterd reset {resource}` to make it anew and load everything."
+                ),
+                false,
+            ),
+            Self::Contract { clause, .. } => own(
+                Class::Schema,
+                "schema_contract",
+                &format!(
+                    "Change the table by hand, or set schema_contract.{clause} to evolve, discard_row or discard_value; the next run reads the record again."
                 ),
                 false,
             ),

@@ -19,11 +19,13 @@ use super::{
     walk::{Walker, later, signed, signed_u64},
 };
 use crate::{
-    clock, failpoint,
+    clock,
+    config::contract::Terms,
+    failpoint,
     fetch::Page,
     load::write::{self, Standing, Way},
     record::{Counters, NewReject},
-    shape::{CursorValue, Reject, Scan, Stamp},
+    shape::{Breach, CursorValue, Reject, Scan, Stamp, identifier, reason},
 };
 
 impl Walker {
@@ -41,6 +43,9 @@ impl Walker {
         let mut records = self.take(page).await?;
         privacy::tell_blocked(&self.store, &self.intake.take_blocked()).await?;
         let mut scan = records.scan(&self.mapper, self.read.cap);
+        if let Some(frozen) = self.frozen_key(&scan.rejects) {
+            return Err(frozen.into());
+        }
         let standings = self.compare(&scan).await?;
         failpoint::reach("shape.after_page");
 
@@ -145,6 +150,9 @@ impl Walker {
     ) -> Result<Vec<Reject>, Error> {
         let (body, ranges) = (&records.body, &records.ranges);
         let mut encoded = self.mapper.encode(body, ranges, scan, keep, stamp);
+        if let Some(breach) = encoded.breach.take() {
+            return Err(breach.into());
+        }
         if encoded.revision != self.layout.revision {
             self.layout = Arc::new(self.mapper.layout().clone());
         }
@@ -159,6 +167,7 @@ impl Walker {
         }
         outbox.add(&Counters {
             text_replaced: signed_u64(encoded.replaced),
+            values_discarded: signed_u64(encoded.discarded),
             ..Counters::default()
         });
         let rejects = std::mem::take(&mut encoded.rejects);
@@ -167,6 +176,19 @@ impl Walker {
             .batch
             .push(encoded, scan.row_keys(), layout, keyed, way);
         Ok(rejects)
+    }
+
+    /// The key that does not fit its column, where the contract has the run fail of that.
+    fn frozen_key(&self, rejected: &[Reject]) -> Option<Breach> {
+        if self.contract.data_type != Terms::Freeze {
+            return None;
+        }
+        let misfit = (rejected.iter()).find(|r| r.reason == reason::CONTRACT_DATA_TYPE)?;
+        Some(Breach {
+            clause: "data_type",
+            table: identifier(&self.store.context.resource.table),
+            field: misfit.path.clone().unwrap_or_default(),
+        })
     }
 
     /// Remembers the keys of a page, once the table has the types that they need.
@@ -212,11 +234,14 @@ impl Walker {
             .iter()
             .filter(|standing| **standing == Standing::Unchanged)
             .count();
+        let by_contract = |reject: &&Reject| reason::is_contract(reject.reason);
+        let discarded = rejected.iter().filter(by_contract).count();
         self.outbox.add(&Counters {
             pages: 1,
             records_read: signed(page.records.len()),
             rows_unchanged: signed(unchanged) + signed_u64(scan.duplicates),
             rows_rejected: signed(rejected.len()),
+            rows_discarded: signed(discarded),
             cursor_future_rows: signed_u64(scan.cursor_future),
             ..Counters::default()
         });

@@ -14,9 +14,9 @@ use super::{
 use crate::{
     clock,
     config::{Resource, privacy::Privacy},
-    load::{erase, table},
+    load::{children, erase, sql::TableName, table},
     record::{self, CatalogColumn, Counters, Level, Mark, NewEvent},
-    shape::{AS_IS, Column, Hasher, Kind, Screen, ScreenSpec, Screened, treatment},
+    shape::{AS_IS, Column, ELEMENT, Hasher, Kind, Screen, ScreenSpec, Screened, treatment},
 };
 
 /// Makes the table, the catalogue and the keys fit the rules; gives the screen for the run's pages.
@@ -24,21 +24,20 @@ pub(super) async fn prepare(opened: &Opened) -> Result<Option<Screen>, Error> {
     let store = &*opened.store;
     let (resource, resource_id) = (&store.context.resource, store.claim.resource_id);
     let mut connection = store.acquire().await?;
-    let (schema, name) = (store.table.schema.name(), store.table.table.name());
-    let catalogue = record::columns(&mut connection, schema, name).await?;
     let marks = record::erased(&mut connection, resource_id).await?;
     drop(connection);
 
     check_keys(store, &marks).await?;
-    let columns: Vec<Column> = opened.columns.clone();
-    let changed = tighten(store, &columns, &catalogue, opened.has_rows).await?;
+    let placed = placed(store, opened);
+    let catalogue = record::columns_of(&mut *store.acquire().await?, resource_id).await?;
+    let changed = tighten(store, &placed, &catalogue, opened.has_rows).await?;
     write_down(store, &changed).await?;
     let expired = match &resource.retention {
         Some(retention) => {
             let age = chrono::TimeDelta::from_std(retention.delete_after).unwrap_or_default();
             let before = clock::now() - age;
             let path = retention.field.keys();
-            if let Some(column) = columns.iter().find(|column| column.path == path) {
+            if let Some(column) = opened.columns.iter().find(|column| column.path == path) {
                 purge(store, column, before).await?;
             }
             Some((retention.field.clone(), before))
@@ -47,7 +46,7 @@ pub(super) async fn prepare(opened: &Opened) -> Result<Option<Screen>, Error> {
     };
     let known: Vec<Vec<String>> = catalogue
         .into_iter()
-        .map(|column| column.source_path)
+        .map(|column| without_elements(&column.source_path))
         .filter(|path| !path.is_empty())
         .collect();
     Ok(Screen::new(ScreenSpec {
@@ -80,22 +79,57 @@ pub fn bound_to(source: &str, account: &str, resource: &str) -> String {
     format!("{source}/{account}/{resource}")
 }
 
-/// How a column is treated, in the catalogue's words.
-pub(super) fn treatment_of(privacy: &Privacy, column: &Column) -> String {
-    let path: Vec<&str> = column.path.iter().map(String::as_str).collect();
+/// A column of one of the resource's tables, and where in the records its values stand.
+struct Placed<'a> {
+    table: TableName,
+    path: Vec<String>,
+    column: &'a Column,
+}
+
+fn placed<'a>(store: &Store, opened: &'a Opened) -> Vec<Placed<'a>> {
+    let root = opened.columns.iter().map(|column| Placed {
+        table: store.table.clone(),
+        path: column.path.clone(),
+        column,
+    });
+    let lists = opened.families.iter().flat_map(|family| {
+        let columns = family.layout.columns.iter();
+        columns
+            .filter(|column| !column.path.is_empty())
+            .map(|column| Placed {
+                table: children::table_name(&store.table, family),
+                path: family.path.iter().chain(&column.path).cloned().collect(),
+                column,
+            })
+    });
+    root.chain(lists).collect()
+}
+
+/// A path as rules name it: through a list as if its elements stood in its place.
+fn without_elements(path: &[String]) -> Vec<String> {
+    path.iter()
+        .filter(|part| *part != ELEMENT)
+        .cloned()
+        .collect()
+}
+
+/// How the values at a path of the records are treated, in the catalogue's words.
+pub(super) fn treatment_of(privacy: &Privacy, path: &[String], kind: Kind) -> String {
+    let path = without_elements(path);
+    let path: Vec<&str> = path.iter().map(String::as_str).collect();
     if path.is_empty() {
         return AS_IS.to_owned();
     }
-    treatment(privacy, &path, column.kind == Kind::Jsonb)
+    treatment(privacy, &path, kind == Kind::Jsonb)
 }
 
 /// What stands on the column itself.
-pub(super) fn comment_of(column: &Column, treatment: &str) -> (String, String) {
-    let from = match column.path.is_empty() {
+pub(super) fn comment_of(name: &str, path: &[String], treatment: &str) -> (String, String) {
+    let from = match path.is_empty() {
         true => "Fields for which there was no column".to_owned(),
-        false => format!("Field {} of the API", column.path.join(".")),
+        false => format!("Field {} of the API", path.join(".")),
     };
-    (column.name.clone(), format!("{from}; {treatment}."))
+    (name.to_owned(), format!("{from}; {treatment}."))
 }
 
 fn refused(code: &'static str, message: String, hint: &'static str) -> Error {
@@ -142,10 +176,10 @@ async fn check_keys(store: &Store, marks: &[Mark]) -> Result<(), Error> {
 /// Empties columns that hold more than the rules now allow; gives those whose treatment changed.
 async fn tighten<'a>(
     store: &Store,
-    columns: &'a [Column],
+    columns: &'a [Placed<'a>],
     catalogue: &[CatalogColumn],
     has_rows: bool,
-) -> Result<Vec<(&'a Column, String)>, Error> {
+) -> Result<Vec<(&'a Placed<'a>, String)>, Error> {
     let resource = &store.context.resource;
     let privacy = &resource.privacy;
     let keys: Vec<Vec<String>> = resource
@@ -153,16 +187,20 @@ async fn tighten<'a>(
         .iter()
         .map(crate::config::endpoint::DottedPath::keys)
         .collect();
-    let mut changed: Vec<(&Column, String)> = Vec::new();
-    for column in columns {
-        let Some(known) = catalogue.iter().find(|c| c.column_name == column.name) else {
+    let mut changed: Vec<(&Placed<'_>, String)> = Vec::new();
+    for placed in columns {
+        let column = placed.column;
+        let Some(known) = catalogue
+            .iter()
+            .find(|c| c.column_name == column.name && c.table_name == placed.table.table.name())
+        else {
             continue;
         };
-        let now = treatment_of(privacy, column);
+        let now = treatment_of(privacy, &placed.path, column.kind);
         if now == known.treatment {
             continue;
         }
-        if keys.contains(&column.path) && has_rows {
+        if keys.contains(&placed.path) && has_rows {
             return Err(refused(
                 "key_treatment_changed",
                 format!(
@@ -179,7 +217,7 @@ async fn tighten<'a>(
                 let mut connection = store.acquire().await?;
                 let mut transaction = connection.begin().await.map_err(connecting)?;
                 let bite =
-                    erase::empty_column(&mut transaction, &store.table, &column.name).await?;
+                    erase::empty_column(&mut transaction, &placed.table, &column.name).await?;
                 store.fence(&mut transaction).await?;
                 transaction.commit().await.map_err(connecting)?;
                 if bite < erase::BITE {
@@ -187,14 +225,14 @@ async fn tighten<'a>(
                 }
             }
         }
-        changed.push((column, now));
+        changed.push((placed, now));
     }
 
     Ok(changed)
 }
 
 /// Makes the catalogue say what the rules do.
-async fn write_down(store: &Store, changed: &[(&Column, String)]) -> Result<(), Error> {
+async fn write_down(store: &Store, changed: &[(&Placed<'_>, String)]) -> Result<(), Error> {
     let privacy = &store.context.resource.privacy;
     let mut withheld: Vec<(String, String)> = Vec::new();
     for pattern in &privacy.exclude {
@@ -217,17 +255,19 @@ async fn write_down(store: &Store, changed: &[(&Column, String)]) -> Result<(), 
         table::bound_locks(&mut transaction, store.context.lock_timeout).await?;
         let entries: Vec<CatalogColumn> = changed
             .iter()
-            .map(|(column, _)| store.catalogue_entry(column))
+            .map(|(placed, _)| store.catalogue_entry(&placed.table, &placed.path, placed.column))
             .collect();
         record::save_columns(&mut transaction, &store.claim, &entries).await?;
-        let comments: Vec<_> = changed
-            .iter()
-            .map(|(column, now)| comment_of(column, now))
-            .collect();
-        table::comment_columns(&mut transaction, &store.table, &comments).await?;
+        for (placed, now) in changed {
+            let comment = comment_of(&placed.column.name, &placed.path, now);
+            table::comment_columns(&mut transaction, &placed.table, &[comment]).await?;
+        }
         let names: Vec<_> = changed
             .iter()
-            .map(|(column, now)| serde_json::json!({ "column": column.name, "treatment": now }))
+            .map(|(placed, now)| {
+                let (table, column) = (placed.table.table.name(), &placed.column.name);
+                serde_json::json!({ "table": table, "column": column, "treatment": now })
+            })
             .collect();
         let message = format!(
             "the privacy rules changed for {} columns; rows that are not read again keep what they were given, `rosterd sync --full` reads all",

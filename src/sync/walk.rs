@@ -18,7 +18,7 @@ use super::{
     privacy,
 };
 use crate::{
-    config::{Resource, source::WriteDisposition},
+    config::{Resource, contract::Contract, source::WriteDisposition},
     failpoint,
     fault::Fault,
     fetch::{Course, Tally, Walk},
@@ -165,6 +165,7 @@ pub(super) struct Walker {
     pub(super) halt: CancellationToken,
     pub(super) intake: Intake,
     pub(super) mapper: Mapper,
+    pub(super) contract: Contract,
     /// The mapper's layout, shared by the rows encoded under it.
     pub(super) layout: Arc<Layout>,
     pub(super) outbox: Outbox,
@@ -200,7 +201,12 @@ impl Walker {
             children: opened.families,
             ..Layout::default()
         };
-        let mapper = Mapper::new(map_spec(resource), known);
+        let contract = opened.contract;
+        let spec = MapSpec {
+            contract,
+            ..map_spec(resource)
+        };
+        let mapper = Mapper::new(spec, known);
         let layout = Arc::new(mapper.layout().clone());
         let is_probing = opened.store.is_merging() && opened.has_rows;
         let outbox = Outbox::new(&opened.store, gauge, layout.revision, is_probing);
@@ -210,6 +216,7 @@ impl Walker {
             halt,
             intake,
             mapper,
+            contract,
             layout,
             outbox,
             has_rows: opened.has_rows,
@@ -491,6 +498,7 @@ pub(super) fn map_spec(resource: &Resource) -> MapSpec {
         null_values: resource.null_values.clone(),
         detect: resource.detect,
         nul: resource.nul,
+        contract: Contract::default(),
     }
 }
 
@@ -498,7 +506,7 @@ pub(super) fn map_spec(resource: &Resource) -> MapSpec {
 ///
 /// The row hash is of the record after the privacy rules, so what is excluded leaves no trace in it.
 fn mapping_version(resource: &Resource) -> u64 {
-    let meaning = format!(
+    let mut meaning = format!(
         "{MAPPING_VERSION} {:?} {:?} {:?} {:?} {:?} {}",
         resource.max_table_nesting,
         resource.columns,
@@ -507,6 +515,10 @@ fn mapping_version(resource: &Resource) -> u64 {
         resource.nul,
         resource.privacy.fingerprint()
     );
+    if !resource.schema_contract.is_open() {
+        // What was left out comes when the contract changes.
+        meaning += &format!(" {:?}", resource.schema_contract);
+    }
     xxh3_64(meaning.as_bytes())
 }
 

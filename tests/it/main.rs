@@ -18,6 +18,8 @@ mod config;
 
 mod configuration;
 
+mod contracts;
+
 #[cfg(feature = "failpoints")]
 mod crash;
 
