@@ -39,12 +39,23 @@ pub(super) async fn execute(global: &Global, own: &Arguments) -> anyhow::Result<
     };
     let result = Box::pin(result).await;
     base.close().await;
-    let preview = result?;
+    let mut preview = result?;
+    cover(&mut preview.request, &config);
     match own.format {
         Format::Json => output::print(&(serde_json::to_string_pretty(&preview)? + "\n"))?,
         Format::Table => show(&preview)?,
     }
     Ok(Exit::Success)
+}
+
+/// Covers the configuration's secrets in a text, as they are and as a JSON text writes them.
+fn cover(text: &mut String, config: &Config) {
+    for secret in config.secret_texts() {
+        let quoted = serde_json::Value::from(secret.as_str()).to_string();
+        for spelling in [secret.as_str(), quoted.trim_matches('"')] {
+            *text = text.replace(spelling, "***");
+        }
+    }
 }
 
 fn find<'a>(config: &'a Config, wanted: &str) -> anyhow::Result<(&'a Source, &'a Resource)> {

@@ -29,7 +29,14 @@ macro_rules! ready {
 }
 
 /// All of them, by name.
-pub const ALL: &[Ready] = ready!["factorial", "teamtailor", "workable", "workday-raas"];
+pub const ALL: &[Ready] = ready![
+    "bamboohr",
+    "factorial",
+    "hibob",
+    "teamtailor",
+    "workable",
+    "workday-raas"
+];
 
 /// The one of this name.
 #[must_use]

@@ -48,8 +48,9 @@ enum Content {
     Raw(String),
 }
 
-/// Method and URL of a walk's first request, which holds no key yet. Values of parameters are shown, they
-/// are what one looks for in a preview; those that are secrets are covered.
+/// Method, URL and body of a walk's first request, which holds no key yet. Values of parameters are shown, they
+/// are what one looks for in a preview; parameters that are secrets are covered. Whoever shows it covers
+/// the secrets of the body.
 pub(super) fn describe(base: &Url, plan: &WalkPlan) -> Result<String, Error> {
     let first = Pager::new(&plan.endpoint, base, None)?.first();
     let mut template = Template::new(base, plan)?;
@@ -59,7 +60,10 @@ pub(super) fn describe(base: &Url, plan: &WalkPlan) -> Result<String, Error> {
         }
     }
     let draft = template.draft(first.as_ref())?;
-    Ok(format!("{} {}", draft.method, draft.url))
+    let body = draft.body.map_or_else(String::new, |body| {
+        format!(" {}", String::from_utf8_lossy(&body))
+    });
+    Ok(format!("{} {}{body}", draft.method, draft.url))
 }
 
 impl Template {

@@ -12,6 +12,8 @@ mod apis;
 
 mod boundaries;
 
+mod capabilities;
+
 mod commits;
 
 mod config;

@@ -17,7 +17,11 @@ use crate::support::sync::Bench;
 
 pub(crate) mod fake;
 
+mod bamboohr;
+
 mod factorial;
+
+mod hibob;
 
 mod teamtailor;
 

@@ -1,0 +1,76 @@
+//! BambooHR: a key as user, XML unless JSON is asked for, a map of tables by employee, dates ahead.
+
+use serde_json::{Value, json};
+
+use super::{
+    Stage,
+    fake::{Answer, Asked, Data, Fake, basic, route},
+};
+
+fn guard(asked: &Asked) -> Option<Answer> {
+    if asked.header("authorization") != basic("b-key", "x") {
+        return Some(Answer::empty(401));
+    }
+    let xml = asked.header("accept") != "application/json";
+    xml.then(|| Answer::text("text/xml", "<directory/>".into()))
+}
+
+fn job_info(asked: &Asked, data: &mut Data) -> Answer {
+    let since = asked.param("since").unwrap();
+    let mut map = json!({});
+    for one in data["jobs"]
+        .iter()
+        .filter(|one| one["lastChanged"].as_str().unwrap() >= since)
+    {
+        map[one["employee"].as_str().unwrap()] =
+            json!({"lastChanged": one["lastChanged"], "rows": one["rows"]});
+    }
+    Answer::json(&json!({"table": "jobInfo", "employees": map}))
+}
+
+fn jobs(employee: &str, changed: &str, titles: &[&str]) -> Value {
+    let rows: Vec<Value> = titles.iter().enumerate().map(|(at, title)| json!({"date": format!("202{at}-01-01"), "jobTitle": title, "department": "Kitchen"})).collect();
+    json!({"employee": employee, "lastChanged": changed, "rows": rows})
+}
+
+async fn stage() -> Stage {
+    let routes = [route(
+        "GET",
+        "/api/v1/employees/changed/tables/jobInfo",
+        job_info,
+    )];
+    let fake = Fake::new(guard, routes).await;
+    Stage::new(
+        "bamboohr",
+        fake,
+        &[("BAMBOOHR_COMPANY", "acme"), ("BAMBOOHR_API_KEY", "b-key")],
+    )
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bamboohr_tables_are_a_map_by_employee_and_only_the_changed_ones_come() {
+    let stage = stage().await;
+    stage
+        .fake
+        .put("jobs", jobs("1", "2026-01-01T10:00:00Z", &["Cook", "Chef"]));
+    stage
+        .fake
+        .put("jobs", jobs("2", "2026-01-02T10:00:00Z", &["Baker"]));
+    stage.sync("jobs").await;
+    assert_eq!(
+        stage
+            .rows("select employee_id, job_title from bamboohr.jobs order by 1, date")
+            .await,
+        json!([{"employee_id": "1", "job_title": "Cook"}, {"employee_id": "1", "job_title": "Chef"}, {"employee_id": "2", "job_title": "Baker"}])
+    );
+    stage
+        .fake
+        .put("jobs", jobs("3", "2026-01-03T10:00:00Z", &["Clerk"]));
+    let requests = stage.sync("jobs").await;
+    assert!(
+        requests[0].contains("since=2026-01-02T09:00:00"),
+        "{requests:?}"
+    );
+    assert_eq!(stage.counts().await, "1 0 1 0");
+}

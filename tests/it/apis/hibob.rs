@@ -1,0 +1,65 @@
+//! HiBob: a search by POST without pages, children per person, changes since the last run.
+
+use serde_json::{Value, json};
+
+use super::{
+    Stage,
+    fake::{Answer, Asked, Data, Fake, basic, route, wants_headers},
+};
+
+fn people(asked: &Asked, data: &mut Data) -> Answer {
+    let fields = asked.body["fields"].as_array().unwrap();
+    assert!(fields.contains(&json!("work/title")), "{fields:?}");
+    let inactive = asked.body["showInactive"] == json!(true);
+    let found: Vec<&Value> = data["people"]
+        .iter()
+        .filter(|one| inactive || one["internal"]["status"] == "Active")
+        .collect();
+    Answer::json(&json!({"employees": found}))
+}
+
+fn person(id: &str, title: &str, status: &str) -> Value {
+    json!({"id": id, "displayName": "Jo", "work": {"title": title}, "internal": {"status": status}, "home": {"address": "Main St"}})
+}
+
+async fn stage() -> Stage {
+    let guard = wants_headers([("authorization", basic("h-user", "h-token"))]);
+    let routes = [route("POST", "/v1/people/search", people)];
+    let fake = Fake::new(guard, routes).await;
+    for (id, title, status) in [
+        ("332", "Cook", "Active"),
+        ("333", "Baker", "Active"),
+        ("334", "Clerk", "Inactive"),
+    ] {
+        fake.put("people", person(id, title, status));
+    }
+    Stage::new(
+        "hibob",
+        fake,
+        &[("HIBOB_USER", "h-user"), ("HIBOB_TOKEN", "h-token")],
+    )
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hibob_people_are_searched_with_leavers_and_only_changes_are_written() {
+    let stage = stage().await;
+    let requests = stage.sync("people").await;
+    assert_eq!(requests.len(), 1, "{requests:?}");
+    assert_eq!(
+        stage.rows("select id, work__title as title, internal__status as status from hibob.people order by id").await[2],
+        json!({"id": "334", "title": "Clerk", "status": "Inactive"})
+    );
+    assert!(
+        !stage
+            .columns("hibob.people")
+            .await
+            .iter()
+            .any(|column| column.contains("home"))
+    );
+    stage
+        .fake
+        .change("people", |all| all[0] = person("332", "Chef", "Active"));
+    stage.sync("people").await;
+    assert_eq!(stage.counts().await, "0 1 2 0");
+}

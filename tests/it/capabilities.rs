@@ -1,0 +1,405 @@
+//! What real HR APIs demand of a configuration: 81 capabilities, each with the tests that show it.
+//!
+//! A test that is named here must exist in this binary, and every capability must be named or stand
+//! openly in [`MISSING`], which may only shrink.
+
+use std::{collections::BTreeSet, process::Command};
+
+/// Number, tag, what it is, and the tests that show it against a real HTTP server and a real table.
+const CAPABILITIES: &[(u8, &str, &str, &[&str])] = &[
+    (
+        1,
+        "t_drop",
+        "a named field is left out or hashed before anything is stored",
+        &[
+            "privacy::what_is_kept_out_is_in_no_table_and_no_output",
+            "apis::factorial::factorial_is_read_to_its_empty_page_and_only_changes_are_written",
+        ],
+    ),
+    (2, "d_path", "records at a nested path", &[]),
+    (
+        3,
+        "i_none",
+        "no filter for changes: full read, only changes written",
+        &["apis::factorial::factorial_is_read_to_its_empty_page_and_only_changes_are_written"],
+    ),
+    (4, "c_path", "a request per parent, its id in the path", &[]),
+    (
+        5,
+        "i_since",
+        "a parameter with the time of the last change",
+        &["apis::workable::workable_candidates_come_by_link_through_a_passing_404"],
+    ),
+    (
+        6,
+        "t_custom",
+        "custom fields become columns at run time",
+        &[
+            "shapes::tables_equal_random_documents_after_two_runs_with_changes_between",
+            "privacy::new_fields_are_blocked_or_told",
+        ],
+    ),
+    (
+        7,
+        "p_page",
+        "page numbers from 0 or 1, to a total or an empty page",
+        &[
+            "apis::factorial::factorial_is_read_to_its_empty_page_and_only_changes_are_written",
+            "fetch::paging::every_paginator_reads_everything_once_and_is_proven",
+        ],
+    ),
+    (
+        8,
+        "u_tenant",
+        "values of the tenant in host and path",
+        &["apis::workday_raas::workday_reports_are_read_whole_and_leavers_are_marked"],
+    ),
+    (
+        9,
+        "x_snapshot",
+        "rows that a complete read did not see are marked",
+        &[
+            "apis::workday_raas::workday_reports_are_read_whole_and_leavers_are_marked",
+            "deletes::a_walk_that_is_cut_short_on_any_page_deletes_nothing",
+        ],
+    ),
+    (
+        10,
+        "a_refresh",
+        "refresh tokens that change and are kept",
+        &[],
+    ),
+    (11, "i_fmt", "the cursor in the API's own format", &[]),
+    (
+        12,
+        "e_budget",
+        "several limits at once, for all resources of a credential",
+        &["fetch::pace::limits_hold_at_the_server_over_all_walks_and_retries"],
+    ),
+    (
+        13,
+        "i_window",
+        "start and end, in windows of a maximum width",
+        &[],
+    ),
+    (
+        14,
+        "a_bearer",
+        "a static bearer token",
+        &["apis::workable::workable_candidates_come_by_link_through_a_passing_404"],
+    ),
+    (
+        15,
+        "c_inc",
+        "fields of the parent in the child's rows and key",
+        &[],
+    ),
+    (16, "d_root", "records are the root array", &[]),
+    (
+        17,
+        "p_offset",
+        "offsets from 0 or 1, by rows or by pages",
+        &[],
+    ),
+    (18, "a_multi", "more headers beside the credential", &[]),
+    (
+        19,
+        "a_cc",
+        "client credentials by form or JSON, with basic, with extra fields",
+        &[],
+    ),
+    (
+        20,
+        "a_hdr",
+        "a key in a named header, in a template",
+        &["apis::teamtailor::teamtailor_jobs_of_every_status_come_by_link_and_then_by_change"],
+    ),
+    (
+        21,
+        "r_fields",
+        "lists of fields in the request",
+        &["apis::hibob::hibob_people_are_searched_with_leavers_and_only_changes_are_written"],
+    ),
+    (
+        22,
+        "t_coerce",
+        "odd values: dates of OData, texts for null",
+        &["shapes::texts_that_stand_for_null_are_null_by_column_and_by_resource"],
+    ),
+    (23, "a_basic", "HTTP Basic with the key as user", &[]),
+    (
+        24,
+        "p_nexturl",
+        "the next URL in the body, absolute or relative",
+        &["apis::teamtailor::teamtailor_jobs_of_every_status_come_by_link_and_then_by_change"],
+    ),
+    (25, "t_key", "composite, nested or made keys", &[]),
+    (26, "e_reset", "other reset headers by name and unit", &[]),
+    (27, "p_cursor_q", "a cursor of the body in the query", &[]),
+    (28, "p_shortpage", "the end is a short page", &[]),
+    (
+        29,
+        "q_bracket",
+        "parameters with brackets, dollars and blanks",
+        &["apis::teamtailor::teamtailor_jobs_of_every_status_come_by_link_and_then_by_change"],
+    ),
+    (30, "a_session", "a login gives the token", &[]),
+    (
+        31,
+        "e_retryafter",
+        "Retry-After",
+        &["fetch::pace::retry_after_is_never_undercut_also_by_other_walks"],
+    ),
+    (32, "i_lookback", "a span is read again each time", &[]),
+    (
+        33,
+        "r_post",
+        "a list by POST",
+        &["apis::hibob::hibob_people_are_searched_with_leavers_and_only_changes_are_written"],
+    ),
+    (34, "p_hasmore", "a flag says whether there is more", &[]),
+    (
+        35,
+        "p_none",
+        "one large answer without pages",
+        &["apis::workday_raas::workday_reports_are_read_whole_and_leavers_are_marked"],
+    ),
+    (36, "c_detail", "list and detail in one row", &[]),
+    (
+        37,
+        "c_static",
+        "one endpoint over a fixed list of values",
+        &[],
+    ),
+    (38, "r_expr", "the cursor inside an expression", &[]),
+    (39, "x_flag", "a flag on the record deletes the row", &[]),
+    (
+        40,
+        "x_term",
+        "leavers are asked for",
+        &["apis::hibob::hibob_people_are_searched_with_leavers_and_only_changes_are_written"],
+    ),
+    (
+        41,
+        "d_explode",
+        "a nested list becomes rows with a key of their own",
+        &["apis::bamboohr::bamboohr_tables_are_a_map_by_employee_and_only_the_changed_ones_come"],
+    ),
+    (
+        42,
+        "x_feed",
+        "a feed of deletes ends rows of another endpoint",
+        &[],
+    ),
+    (43, "c_multi", "two ancestors in one path", &[]),
+    (44, "c_query", "the parent's value in query or body", &[]),
+    (
+        45,
+        "d_map",
+        "a map by id becomes rows that keep it",
+        &[
+            "apis::bamboohr::bamboohr_tables_are_a_map_by_employee_and_only_the_changed_ones_come",
+            "steps::a_map_of_keys_becomes_rows_and_money_keeps_every_digit",
+        ],
+    ),
+    (46, "d_unwrap", "fields in envelopes", &[]),
+    (47, "e_empty", "an error that means no rows", &[]),
+    (48, "i_runstart", "the cursor is the start of the run", &[]),
+    (
+        49,
+        "a_401",
+        "401: refresh once, then once more",
+        &["fetch::tokens::a_token_that_expires_is_renewed_and_a_revoked_one_once"],
+    ),
+    (50, "e_200", "a failure within 200", &[]),
+    (
+        51,
+        "e_403",
+        "403 skips the resource and is not repeated",
+        &[],
+    ),
+    (
+        52,
+        "e_code",
+        "statuses that are tried again",
+        &["apis::workable::workable_candidates_come_by_link_through_a_passing_404"],
+    ),
+    (53, "p_body", "page and cursor in the body", &[]),
+    (54, "p_link", "the header Link", &[]),
+    (55, "c_batch", "several parents in one request", &[]),
+    (56, "d_nonjson", "CSV, XML, NDJSON, gzip", &[]),
+    (
+        57,
+        "i_desc",
+        "newest first: the walk ends at the first older row",
+        &[],
+    ),
+    (58, "i_perpart", "a cursor per parent", &[]),
+    (
+        59,
+        "p_restart",
+        "a cursor that expired: from the beginning",
+        &[],
+    ),
+    (60, "r_bodyinc", "the cursor deep in the body", &[]),
+    (61, "a_assert", "signed assertions", &[]),
+    (62, "a_bodykey", "the credential in the body", &[]),
+    (63, "a_dynbase", "the base URL from the login", &[]),
+    (
+        64,
+        "c_lookup",
+        "a look-up whose value other requests use",
+        &[],
+    ),
+    (65, "d_filter", "records by a predicate", &[]),
+    (66, "e_redir", "303 and 307 to another data centre", &[]),
+    (
+        67,
+        "i_changefeed",
+        "a feed of changed ids, then the details",
+        &[],
+    ),
+    (68, "i_future", "a window that ends in the future", &[]),
+    (69, "p_end204", "the end is an empty answer", &[]),
+    (
+        70,
+        "r_discover",
+        "a list of fields that is looked up first",
+        &[],
+    ),
+    (71, "y_job", "create a job, poll, download", &[]),
+    (72, "a_mtls", "a client certificate", &[]),
+    (
+        73,
+        "a_query",
+        "a key in the query",
+        &["fetch::keys::a_key_goes_to_its_origin_only_and_is_shown_nowhere"],
+    ),
+    (
+        74,
+        "e_conc",
+        "requests at the same time are limited",
+        &["fetch::pace::fetching_ahead_keeps_the_order_and_the_bound"],
+    ),
+    (
+        75,
+        "i_header",
+        "the cursor in a header, 304 when nothing is new",
+        &[],
+    ),
+    (
+        76,
+        "i_synctoken",
+        "a token from the last page begins the next run",
+        &[],
+    ),
+    (77, "i_two", "another endpoint for the first run", &[]),
+    (
+        78,
+        "p_dropparams",
+        "parameters only on the first page, or on every one",
+        &[],
+    ),
+    (79, "p_hdrtotal", "totals in headers", &[]),
+    (
+        80,
+        "p_keyset",
+        "the next page by a field of the last record",
+        &[],
+    ),
+    (81, "r_pathpage", "the page's number in the path", &[]),
+];
+
+/// Capabilities that no test shows yet.
+const MISSING: &[&str] = &[
+    "d_path",
+    "c_path",
+    "a_refresh",
+    "i_fmt",
+    "i_window",
+    "c_inc",
+    "d_root",
+    "p_offset",
+    "a_multi",
+    "a_cc",
+    "a_basic",
+    "t_key",
+    "e_reset",
+    "p_cursor_q",
+    "p_shortpage",
+    "a_session",
+    "i_lookback",
+    "p_hasmore",
+    "c_detail",
+    "c_static",
+    "r_expr",
+    "x_flag",
+    "x_feed",
+    "c_multi",
+    "c_query",
+    "d_unwrap",
+    "e_empty",
+    "i_runstart",
+    "e_200",
+    "e_403",
+    "p_body",
+    "p_link",
+    "c_batch",
+    "d_nonjson",
+    "i_desc",
+    "i_perpart",
+    "p_restart",
+    "r_bodyinc",
+    "a_assert",
+    "a_bodykey",
+    "a_dynbase",
+    "c_lookup",
+    "d_filter",
+    "e_redir",
+    "i_changefeed",
+    "i_future",
+    "p_end204",
+    "r_discover",
+    "y_job",
+    "a_mtls",
+    "i_header",
+    "i_synctoken",
+    "i_two",
+    "p_dropparams",
+    "p_hdrtotal",
+    "p_keyset",
+    "r_pathpage",
+];
+
+#[test]
+fn every_capability_has_its_number_and_tag_once() {
+    let numbers: Vec<u8> = CAPABILITIES.iter().map(|row| row.0).collect();
+    assert_eq!(numbers, (1..=81).collect::<Vec<u8>>());
+    let tags: BTreeSet<&str> = CAPABILITIES.iter().map(|row| row.1).collect();
+    assert_eq!(tags.len(), CAPABILITIES.len());
+}
+
+#[test]
+fn every_capability_is_shown_by_tests_that_exist_or_is_listed_as_missing() {
+    let listed = Command::new(std::env::current_exe().unwrap())
+        .args(["--list", "--format", "terse"])
+        .output()
+        .unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let known: BTreeSet<&str> = listed
+        .lines()
+        .filter_map(|line| line.strip_suffix(": test"))
+        .collect();
+    let unknown: Vec<&&str> = CAPABILITIES
+        .iter()
+        .flat_map(|row| row.3)
+        .filter(|name| !known.contains(**name))
+        .collect();
+    assert!(unknown.is_empty(), "no such tests: {unknown:#?}");
+    let without: Vec<&str> = CAPABILITIES
+        .iter()
+        .filter(|row| row.3.is_empty())
+        .map(|row| row.1)
+        .collect();
+    assert_eq!(without, MISSING, "capabilities without a test");
+}
