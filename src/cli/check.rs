@@ -10,7 +10,9 @@ use super::{Arguments as Global, Exit, output};
 use crate::{
     clock,
     config::{
-        Config, Problems, Resource, endpoint::Paginator, schedule::Schedule,
+        Config, Problems, Resource,
+        paginator::{LinkFrom, Paginator, TokenFrom, Unit},
+        schedule::Schedule,
         source::WriteDisposition,
     },
     daemon::Base,
@@ -34,14 +36,7 @@ fn report_at(config: &Config, now: DateTime<Utc>) -> String {
                 WriteDisposition::Replace => "replace",
                 WriteDisposition::Merge => "merge",
             };
-            let pages = match &resource.endpoint.paginator {
-                Paginator::SinglePage => "single page",
-                Paginator::Offset { .. } => "by offset",
-                Paginator::PageNumber { .. } => "by page number",
-                Paginator::Cursor { .. } => "by cursor",
-                Paginator::JsonLink { .. } => "by link in the body",
-                Paginator::HeaderLink { .. } => "by link in the header",
-            };
+            let pages = pages(&resource.endpoint.paginator);
             let schedule = resource
                 .schedule
                 .as_ref()
@@ -73,6 +68,26 @@ fn report_at(config: &Config, now: DateTime<Utc>) -> String {
         let _ = writeln!(out, "warning: {warning}");
     }
     out
+}
+
+fn pages(paginator: &Paginator) -> &'static str {
+    match paginator {
+        Paginator::SinglePage => "single page",
+        Paginator::Counted(counted) => match counted.unit {
+            Unit::Rows => "by offset",
+            Unit::Pages => "by page number",
+        },
+        Paginator::Token(token) => match token.from {
+            TokenFrom::Body(_) => "by cursor",
+            TokenFrom::Header(_) => "by cursor in the header",
+            TokenFrom::LastRecord(_) => "by the last record's key",
+        },
+        Paginator::Link(link) => match link.from {
+            LinkFrom::Body(_) => "by link in the body",
+            LinkFrom::Relation(_) => "by link in the header",
+        },
+        Paginator::Auto => "not known yet: `check --connect` suggests how",
+    }
 }
 
 /// The effective configuration, secrets masked (`check --print`).
@@ -172,6 +187,7 @@ async fn first_page(api: &Arc<fetch::Api>, resource: &Resource) -> Result<String
             .incremental
             .as_ref()
             .and_then(|i| i.initial_value.clone()),
+        key: resource.primary_key.clone(),
         resume: None,
         first_page: 0,
         max_pages: 1,

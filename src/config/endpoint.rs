@@ -10,7 +10,7 @@ use super::{
     auth::is_token,
     decode::{Guarded, Json, Tried, section, words},
     incremental::IncrementalFile,
-    paginator::PaginatorFile,
+    paginator::{Paginator, PaginatorFile},
     params::{ListStyleFile, Param},
     problem::Problems,
     rules::{Rule, RuleFile},
@@ -92,58 +92,6 @@ pub enum Step {
     Key(String),
     /// From the start, or from the end when negative: `data[-1].id`.
     Index(i64),
-}
-
-/// Where a page parameter goes: the query, or a place in the body (in a form: a field).
-#[derive(Debug, Clone)]
-pub enum Target {
-    Query(String),
-    Body(DottedPath),
-}
-
-/// How the pages follow each other. Each has a stop rule by construction.
-#[derive(Debug, Clone, Default)]
-pub enum Paginator {
-    /// One answer is all.
-    #[default]
-    SinglePage,
-    Offset {
-        limit: u64,
-        /// First offset, usually 0.
-        start: u64,
-        offset: Target,
-        limit_to: Target,
-        stop: Stop,
-        maximum_offset: Option<u64>,
-    },
-    PageNumber {
-        /// First page: 0 or 1.
-        start: u64,
-        page: Target,
-        stop: Stop,
-        /// Exclusive, as in dlt: with base 1 and maximum 3, pages 1 and 2 are read.
-        maximum_page: Option<u64>,
-    },
-    /// The answer names the next page's token.
-    Cursor {
-        cursor_path: DottedPath,
-        cursor: Target,
-        stop_after_empty_page: bool,
-        has_more_path: Option<DottedPath>,
-    },
-    /// The answer holds the next page's URL.
-    JsonLink { next_url_path: DottedPath },
-    /// The `Link` header holds it, by `rel`.
-    HeaderLink { links_next_key: String },
-}
-
-/// When a walk over counted pages is over. At least one of the three rules holds.
-#[derive(Debug, Clone)]
-pub struct Stop {
-    /// Items in all (offset) or pages in all (page number).
-    pub total_path: Option<DottedPath>,
-    pub has_more_path: Option<DottedPath>,
-    pub after_empty_page: bool,
 }
 
 /// Only what changed since the last complete walk.
@@ -238,7 +186,7 @@ impl EndpointFile {
             None => {
                 node.wrong(
                     problems,
-                    "no paginator: write one here, in `resource_defaults.endpoint` or in `client`; `single_page` if one answer is all",
+                    "no paginator: write one here, in `resource_defaults.endpoint` or in `client`; `single_page` if one answer is all, `auto` to have `rosterd check --connect` suggest one",
                 );
                 None
             }
@@ -436,37 +384,6 @@ pub(super) fn json_names(value: &Value, names: fn(&str) -> bool) -> bool {
         Value::Array(items) => items.iter().any(|item| json_names(item, names)),
         Value::Object(map) => map.values().any(|value| json_names(value, names)),
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
-    }
-}
-
-impl Paginator {
-    /// Parameters of the query that the walk itself sets.
-    #[must_use]
-    pub fn query_params(&self) -> Vec<&str> {
-        self.targets()
-            .into_iter()
-            .filter_map(|target| match target {
-                Target::Query(name) => Some(name.as_str()),
-                Target::Body(_) => None,
-            })
-            .collect()
-    }
-
-    fn writes_body(&self) -> bool {
-        self.targets()
-            .iter()
-            .any(|target| matches!(target, Target::Body(_)))
-    }
-
-    fn targets(&self) -> Vec<&Target> {
-        match self {
-            Self::Offset {
-                offset, limit_to, ..
-            } => vec![offset, limit_to],
-            Self::PageNumber { page, .. } => vec![page],
-            Self::Cursor { cursor, .. } => vec![cursor],
-            Self::SinglePage | Self::JsonLink { .. } | Self::HeaderLink { .. } => Vec::new(),
-        }
     }
 }
 

@@ -35,7 +35,7 @@ mod rejects;
 
 pub mod endpoint;
 
-mod paginator;
+pub mod paginator;
 
 pub mod params;
 

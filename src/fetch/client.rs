@@ -50,13 +50,25 @@ pub(super) struct Answer {
     pub(super) status: u16,
     /// The content type names JSON, or there is none.
     pub(super) json_type: bool,
-    /// Values of the `Link` headers.
-    pub(super) links: Vec<String>,
+    pub(super) headers: HeaderMap,
     pub(super) date: Option<DateTime<Utc>>,
     pub(super) received_at: DateTime<Utc>,
     pub(super) asked: Asked,
     pub(super) body: Bytes,
     pub(super) at: Address,
+}
+
+impl Answer {
+    /// Values of the `Link` headers.
+    pub(super) fn links(&self) -> impl Iterator<Item = &str> {
+        let values = self.headers.get_all(LINK).iter();
+        values.filter_map(|value| value.to_str().ok())
+    }
+
+    /// The value of a header, when it is there and readable.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
 }
 
 /// Between these two moments the API made its answer.
@@ -220,11 +232,7 @@ impl Client {
                 .to_str()
                 .is_ok_and(|v| v.to_ascii_lowercase().contains("json"))
         });
-        let links = headers
-            .get_all(LINK)
-            .iter()
-            .filter_map(|value| value.to_str().ok().map(str::to_owned))
-            .collect();
+        let headers = headers.clone();
         let status = response.status().as_u16();
         let too_large = |at| Error::BodyTooLarge { limit: cap, at };
         let announced = response.content_length().unwrap_or(0);
@@ -256,7 +264,7 @@ impl Client {
         Ok(Answer {
             status,
             json_type,
-            links,
+            headers,
             date,
             received_at: clock::now(),
             asked,
@@ -291,7 +299,7 @@ impl Head {
         Answer {
             status: self.status(),
             json_type: true,
-            links: Vec::new(),
+            headers: self.headers().clone(),
             date: date_of(self.headers()),
             received_at: clock::now(),
             asked: self.asked,

@@ -25,6 +25,9 @@ pub enum Error {
     NoStartValue,
     #[error("the stored position does not fit the configured paginator")]
     BadPosition,
+    /// A word of the configuration, found out from the names in the first answer.
+    #[error("the paginator is auto, and a guess is not enough to know that a walk is complete")]
+    PaginatorUnknown { suggestion: Box<str> },
     #[error("{trouble} at {at}")]
     Transport { trouble: Trouble, at: Address },
     #[error("status {status} from {at}")]
@@ -206,6 +209,7 @@ impl Error {
             | Self::BadPath { .. }
             | Self::NoStartValue
             | Self::BadPosition
+            | Self::PaginatorUnknown { .. }
             | Self::TokenRefused { .. }
             | Self::TokenMissing { .. }
             | Self::RateLimited { .. }
@@ -233,7 +237,12 @@ impl Error {
                 _ => code.into(),
             },
             message: self.to_string(),
-            hint: hint.into(),
+            hint: match self {
+                Self::PaginatorUnknown { suggestion } => {
+                    format!("{hint}: `paginator: {suggestion}`")
+                }
+                _ => hint.into(),
+            },
             retryable,
         }
     }
@@ -274,6 +283,12 @@ impl Error {
                 Class::Config,
                 "bad_position",
                 "the paginator was changed in the middle of a walk; the next run begins anew after `rosterd reset`",
+                false,
+            ),
+            Self::PaginatorUnknown { .. } => (
+                Class::Config,
+                "paginator_unknown",
+                "compare with the API's documentation and write down; the first answer suggests",
                 false,
             ),
             Self::Transport { trouble, .. } => trouble.describe(),

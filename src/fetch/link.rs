@@ -14,12 +14,24 @@ pub(super) const MAX: usize = 8 << 10;
 ///
 /// # Errors
 ///
-/// [`Error::ForeignLink`] when it leaves the origin of `base`, or is no URL at all.
-pub(super) fn resolve(base: &Url, current: &Url, link: &str) -> Result<Url, Error> {
+/// [`Error::ForeignLink`] when it leaves the origin of `base`, or is no URL at all. With `ignore_host`
+/// only its path and query are taken, so that it cannot leave.
+pub(super) fn resolve(
+    base: &Url,
+    current: &Url,
+    link: &str,
+    ignore_host: bool,
+) -> Result<Url, Error> {
     let foreign = |host: &str| Error::ForeignLink { host: host.into() };
     let mut url = current
         .join(link)
         .map_err(|_| foreign("no readable host"))?;
+    if ignore_host && !url.cannot_be_a_base() {
+        let mut own = base.clone();
+        own.set_path(url.path());
+        own.set_query(url.query());
+        url = own;
+    }
     if !same_origin(base, &url) {
         return Err(foreign(&host_of(&url)));
     }
@@ -28,8 +40,11 @@ pub(super) fn resolve(base: &Url, current: &Url, link: &str) -> Result<Url, Erro
 }
 
 /// The target of the first link with the relation `rel` in the values of `Link` headers (RFC 8288).
-pub(super) fn by_relation(headers: &[String], rel: &str) -> Option<String> {
-    headers.iter().find_map(|header| in_header(header, rel))
+pub(super) fn by_relation<'h>(
+    mut headers: impl Iterator<Item = &'h str>,
+    rel: &str,
+) -> Option<String> {
+    headers.find_map(|header| in_header(header, rel))
 }
 
 fn in_header(header: &str, rel: &str) -> Option<String> {
@@ -113,13 +128,13 @@ mod tests {
             (r#"<a>; rel="next"#, Some("a")),
         ] {
             assert_eq!(
-                by_relation(&[header.into()], "next").as_deref(),
+                by_relation([header].into_iter(), "next").as_deref(),
                 next,
                 "{header}"
             );
         }
-        let two = ["<a>; rel=prev".to_owned(), "<b>; rel=next".to_owned()];
-        assert_eq!(by_relation(&two, "next").as_deref(), Some("b"));
+        let two = ["<a>; rel=prev", "<b>; rel=next"].into_iter();
+        assert_eq!(by_relation(two, "next").as_deref(), Some("b"));
     }
 
     #[test]
@@ -150,8 +165,25 @@ mod tests {
             ("https://", None),
             ("\t//evil.test", None),
         ] {
-            let url = resolve(&base, &current, link).ok();
+            let url = resolve(&base, &current, link, false).ok();
             assert_eq!(url.as_ref().map(Url::as_str), expected, "{link}");
+        }
+    }
+
+    #[test]
+    fn a_host_that_is_ignored_is_never_asked() {
+        let base = Url::parse("https://api.test:8443/v1").unwrap();
+        let current = Url::parse("https://api.test:8443/v1/people?page=1").unwrap();
+        for (link, expected) in [
+            ("http://inner.test/v2/x?c=1", Some("/v2/x?c=1")),
+            ("https://me:pw@inner.test/x", Some("/x")),
+            ("//inner.test/x?a=%2F", Some("/x?a=%2F")),
+            ("?page=2", Some("/v1/people?page=2")),
+            ("data:text/plain,x", None),
+        ] {
+            let url = resolve(&base, &current, link, true).ok();
+            let expected = expected.map(|rest| format!("https://api.test:8443{rest}"));
+            assert_eq!(url.map(String::from), expected, "{link}");
         }
     }
 }

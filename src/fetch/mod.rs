@@ -13,7 +13,10 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{self, endpoint::Endpoint};
+use crate::config::{
+    self,
+    endpoint::{DottedPath, Endpoint},
+};
 
 mod address;
 
@@ -113,6 +116,8 @@ pub struct WalkPlan {
     pub endpoint: Endpoint,
     /// Sent as `incremental.start_param`. `None`: the parameter is left out.
     pub start_value: Option<String>,
+    /// Fields by which a record is known again on another page. Empty: whole records are compared.
+    pub key: Vec<DottedPath>,
     /// Where an interrupted walk goes on. `None`: from the beginning.
     pub resume: Option<Position>,
     /// Number of the first page, so that a resumed walk counts on.

@@ -12,7 +12,8 @@ use super::{
     paginate::Pager,
 };
 use crate::config::{
-    endpoint::{Body, Method, Paginator, Step, Target},
+    endpoint::{Body, Method, Step},
+    paginator::{PageSize, Paginator, Target, Token, Unit},
     params::{ListStyle, Param},
     template::{self, Piece, Place, path_segment, text_of},
 };
@@ -52,7 +53,11 @@ enum Content {
 /// are what one looks for in a preview; parameters that are secrets are covered. Whoever shows it covers
 /// the secrets of the body.
 pub(super) fn describe(base: &Url, plan: &WalkPlan) -> Result<String, Error> {
-    let first = Pager::new(&plan.endpoint, base, None)?.first();
+    let from_the_start = WalkPlan {
+        resume: None,
+        ..plan.clone()
+    };
+    let first = Pager::new(&from_the_start, base)?.first();
     let mut template = Template::new(base, plan)?;
     for (name, value) in &mut template.query {
         if template.secret.contains(name) {
@@ -117,6 +122,11 @@ impl Template {
     pub(super) fn draft(&self, position: Option<&Position>) -> Result<Draft, Error> {
         let mut query = self.query.clone();
         let mut body = self.body.clone();
+        if let (Paginator::Token(token), Some(_)) = (&self.paginator, position)
+            && !token.keep_params
+        {
+            query.retain(|(name, _)| self.secret.contains(name));
+        }
         let mut put = |target: &Target, value: Value| match target {
             Target::Query(name) => {
                 if let Some(text) = text_of(&value) {
@@ -136,46 +146,49 @@ impl Template {
         };
         let mut link = None;
         match (&self.paginator, position) {
-            (
-                Paginator::Offset {
-                    limit,
-                    offset,
-                    limit_to,
+            (Paginator::Counted(counted), Some(position)) => {
+                let at = match (counted.unit, position) {
+                    (Unit::Rows, Position::Offset(at)) | (Unit::Pages, Position::Page(at)) => *at,
+                    _ => return Err(Error::BadPosition),
+                };
+                put(&counted.position, at.into());
+                if let Some(PageSize { limit, to }) = &counted.size {
+                    put(to, (*limit).into());
+                }
+            }
+            (Paginator::Token(token), position) => {
+                let Token {
+                    to,
+                    size,
+                    keep_params,
                     ..
-                },
-                Some(Position::Offset(at)),
-            ) => {
-                put(offset, (*at).into());
-                put(limit_to, (*limit).into());
+                } = token.as_ref();
+                match position {
+                    None => {}
+                    Some(Position::Cursor(text)) => put(to, text.as_str().into()),
+                    Some(_) => return Err(Error::BadPosition),
+                }
+                if let Some(PageSize { limit, to }) = size
+                    && (*keep_params || position.is_none())
+                {
+                    put(to, (*limit).into());
+                }
             }
-            (Paginator::PageNumber { page, .. }, Some(Position::Page(number))) => {
-                put(page, (*number).into());
-            }
-            (Paginator::Cursor { cursor, .. }, Some(Position::Cursor(token))) => {
-                put(cursor, token.as_str().into());
-            }
-            (
-                Paginator::JsonLink { .. } | Paginator::HeaderLink { .. },
-                Some(Position::Url(url)),
-            ) => {
+            (Paginator::Link(way), Some(Position::Url(url))) => {
                 let mut url = Url::parse(url).map_err(|_| Error::BadPosition)?;
-                self.put_secrets_back(&mut url);
+                if way.keep_params {
+                    add_missing(&mut url, &self.query, |_| true);
+                } else {
+                    add_missing(&mut url, &self.query, |name| self.is_named_secret(name));
+                }
                 link = Some(url);
             }
+            (Paginator::SinglePage | Paginator::Auto | Paginator::Link(_), None) => {}
             (
                 Paginator::SinglePage
-                | Paginator::Cursor { .. }
-                | Paginator::JsonLink { .. }
-                | Paginator::HeaderLink { .. },
-                None,
-            ) => {}
-            (
-                Paginator::SinglePage
-                | Paginator::Offset { .. }
-                | Paginator::PageNumber { .. }
-                | Paginator::Cursor { .. }
-                | Paginator::JsonLink { .. }
-                | Paginator::HeaderLink { .. },
+                | Paginator::Auto
+                | Paginator::Link(_)
+                | Paginator::Counted(_),
                 _,
             ) => return Err(Error::BadPosition),
         }
@@ -232,22 +245,8 @@ impl Template {
             .any(|(name, value)| secrets().any(|(n, v)| *n == name || *v == value))
     }
 
-    fn put_secrets_back(&self, url: &mut Url) {
-        let missing: Vec<(String, String)> = self
-            .query
-            .iter()
-            .filter(|(name, _)| self.secret.contains(name))
-            .filter(|(name, _)| !url.query_pairs().any(|(known, _)| known == name.as_str()))
-            .cloned()
-            .collect();
-        if missing.is_empty() {
-            return;
-        }
-        let query = match url.query() {
-            Some(query) if !query.is_empty() => format!("{query}&{}", query_text(&missing)),
-            _ => query_text(&missing),
-        };
-        url.set_query(Some(&query));
+    fn is_named_secret(&self, name: &str) -> bool {
+        self.secret.iter().any(|secret| secret == name)
     }
 }
 
@@ -351,6 +350,24 @@ fn filled_path(path: &str, plan: &WalkPlan) -> Option<String> {
     };
     let pieces = template::pieces(path).unwrap_or_default();
     (!pieces.iter().any(is_empty)).then(|| filled(path, plan, path_segment))?
+}
+
+/// Adds those of the wanted pairs whose name the URL does not have.
+fn add_missing(url: &mut Url, query: &[(String, String)], wanted: impl Fn(&str) -> bool) {
+    let missing: Vec<(String, String)> = query
+        .iter()
+        .filter(|(name, _)| wanted(name))
+        .filter(|(name, _)| !url.query_pairs().any(|(known, _)| known == name.as_str()))
+        .cloned()
+        .collect();
+    if missing.is_empty() {
+        return;
+    }
+    let query = match url.query() {
+        Some(query) if !query.is_empty() => format!("{query}&{}", query_text(&missing)),
+        _ => query_text(&missing),
+    };
+    url.set_query(Some(&query));
 }
 
 /// A text with its places filled. `None`: a place has no value, so the text is left out.
@@ -497,7 +514,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::config::endpoint::{DottedPath, Endpoint, Incremental, Selector};
+    use crate::config::{
+        endpoint::{DottedPath, Endpoint, Incremental, Selector},
+        paginator::{Counted, Link, LinkFrom, Stop, Stride, TokenFrom},
+    };
 
     fn key(name: &str) -> Step {
         Step::Key(name.into())
@@ -533,22 +553,62 @@ mod tests {
                 ..Endpoint::default()
             },
             start_value: Some("2020-01-01T00:00:00+02:00".into()),
+            key: Vec::new(),
             resume: None,
             first_page: 0,
             max_pages: 10,
         }
     }
 
+    fn cursor(keep_params: bool) -> Paginator {
+        Paginator::Token(Box::new(Token {
+            from: TokenFrom::Body(DottedPath(vec![key("next")])),
+            to: Target::Query("page".into()),
+            size: None,
+            stop: Stop::default(),
+            keep_params,
+        }))
+    }
+
+    #[test]
+    fn a_token_or_link_goes_alone_or_with_the_parameters() {
+        let base = Url::parse("https://api.test").unwrap();
+        let urls = |paginator, position| {
+            let mut plan = plan(paginator);
+            plan.endpoint.path = "people".into();
+            plan.endpoint.secret_params = vec!["on".into()];
+            let template = Template::new(&base, &plan).unwrap();
+            template.draft(Some(&position)).unwrap().url.to_string()
+        };
+        let token = || Position::Cursor("t".into());
+        assert_eq!(
+            urls(cursor(false), token()),
+            "https://api.test/people?on=true&page=t"
+        );
+        assert!(urls(cursor(true), token()).contains("q=a%20b%2Bc%26d"));
+        let link = |keep_params| {
+            Paginator::Link(Box::new(Link {
+                from: LinkFrom::Relation("next".into()),
+                ignore_host: false,
+                keep_params,
+                stop: Stop::default(),
+            }))
+        };
+        let next = || Position::Url("https://api.test/people?q=own".into());
+        assert_eq!(
+            urls(link(false), next()),
+            "https://api.test/people?q=own&on=true"
+        );
+        assert_eq!(
+            urls(link(true), next()),
+            "https://api.test/people?q=own&on=true&ids=1&ids=x&since=2020-01-01T00%3A00%3A00%2B02%3A00"
+        );
+    }
+
     #[test]
     fn parameters_keep_their_order_and_are_encoded_once() {
         let base = Url::parse("https://api.test/v1/?tenant=7").unwrap();
-        let cursor = Paginator::Cursor {
-            cursor_path: DottedPath(vec![key("next")]),
-            cursor: Target::Query("page".into()),
-            stop_after_empty_page: false,
-            has_more_path: None,
-        };
-        let template = Template::new(&base, &plan(cursor)).unwrap();
+        let template = Template::new(&base, &plan(cursor(true))).unwrap();
         let common = "https://api.test/v1/people?tenant=7&fields=a%2Cb&page=";
         let rest = "&q=a%20b%2Bc%26d&on=true&ids=1&ids=x&since=2020-01-01T00%3A00%3A00%2B02%3A00";
         assert_eq!(
@@ -568,18 +628,20 @@ mod tests {
     #[test]
     fn positions_go_into_the_body_where_asked() {
         let base = Url::parse("https://api.test").unwrap();
-        let offset = Paginator::Offset {
-            limit: 50,
+        let offset = Paginator::Counted(Box::new(Counted {
+            unit: Unit::Rows,
             start: 0,
-            offset: Target::Body(DottedPath(vec![key("page"), key("from")])),
-            limit_to: Target::Body(DottedPath(vec![key("filter"), key("size")])),
-            stop: crate::config::endpoint::Stop {
-                total_path: None,
-                has_more_path: None,
-                after_empty_page: true,
-            },
-            maximum_offset: None,
-        };
+            base: 0,
+            position: Target::Body(DottedPath(vec![key("page"), key("from")])),
+            size: Some(PageSize {
+                limit: 50,
+                to: Target::Body(DottedPath(vec![key("filter"), key("size")])),
+            }),
+            stride: Stride::Received,
+            overlap: 0,
+            stop: Stop::default(),
+            maximum: None,
+        }));
         let template = Template::new(&base, &plan(offset)).unwrap();
         let draft = template.draft(Some(&Position::Offset(100))).unwrap();
         let body: Value = serde_json::from_slice(&draft.body.unwrap()).unwrap();

@@ -33,6 +33,8 @@ pub(super) struct Job {
     pub(super) page: u64,
     pub(super) decoder: Arc<Decoder>,
     pub(super) rules: Arc<Rules>,
+    /// Statuses that say that the walk is over.
+    pub(super) ends: Arc<[u16]>,
     pub(super) tally: Arc<Counters>,
     pub(super) cancel: CancellationToken,
 }
@@ -119,7 +121,7 @@ impl Api {
             }
             let head = head?;
             failpoint::reach("fetch.after_headers");
-            self.judge(head, &job.rules).await
+            self.judge(head, job).await
         };
         let answer = tokio::select! {
             biased;
@@ -161,17 +163,20 @@ enum Judged {
 
 impl Api {
     /// Takes an answer for what the rules, and else its status, say.
-    async fn judge(&self, head: Head, rules: &Rules) -> Result<Judged, Error> {
-        let open = rules.open(head.status(), head.headers());
+    async fn judge(&self, head: Head, job: &Job) -> Result<Judged, Error> {
+        let open = job.rules.open(head.status(), head.headers());
         let refusal = self.client.refusal(&head);
+        // Behind the last page nothing is. Where the first should be, only no content is no failure.
+        let ends = job.ends.contains(&head.status()) && (job.page > 0 || head.status() < 400);
         if open.is_empty() {
             return match refusal {
+                Some(_) if ends => Ok(Judged::Empty(head.without_body())),
                 Some(refusal) => Err(refusal),
                 None => self.client.read(head).await.map(Judged::Page),
             };
         }
         let (status, after, at) = (head.status(), head.retry_after(), head.at().clone());
-        let (verdict, mut answer) = match open.before_the_body() {
+        let (verdict, answer) = match open.before_the_body() {
             Some(verdict) => (Some(verdict), head.without_body()),
             None => {
                 let answer = match &refusal {
@@ -182,13 +187,10 @@ impl Api {
             }
         };
         match (verdict, refusal) {
+            (None, Some(_)) if ends => Ok(Judged::Empty(answer)),
             (None, Some(refusal)) => Err(refusal),
             (None, None) => Ok(Judged::Page(answer)),
-            (Some(verdict), _) if verdict.action == Action::Empty => {
-                // No more records, whatever its links say.
-                answer.links.clear();
-                Ok(Judged::Empty(answer))
-            }
+            (Some(verdict), _) if verdict.action == Action::Empty => Ok(Judged::Empty(answer)),
             (Some(Verdict { action, message }), _) => Err(Error::Ruled {
                 action,
                 status,

@@ -20,6 +20,8 @@ pub(super) enum Slot {
     HasMore,
     /// The next cursor or link.
     Next,
+    /// The token that the next walk begins with.
+    SyncToken,
 }
 
 /// The wanted paths as a tree.
@@ -74,6 +76,7 @@ pub(super) struct Found<'de> {
     pub(super) total: Option<&'de RawValue>,
     pub(super) has_more: Option<&'de RawValue>,
     pub(super) next: Option<&'de RawValue>,
+    pub(super) sync_token: Option<&'de RawValue>,
 }
 
 /// What stands at the records' path.
@@ -155,6 +158,7 @@ impl<'de> DeserializeSeed<'de> for Follow<'_, 'de> {
                 Slot::Total => found.total = Some(raw),
                 Slot::HasMore => found.has_more = Some(raw),
                 Slot::Next => found.next = Some(raw),
+                Slot::SyncToken => found.sync_token = Some(raw),
             }
         }
         if whole {

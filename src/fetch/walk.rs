@@ -18,12 +18,13 @@ use super::{
     Api, Error, Page, Position, Tally, WalkPlan,
     client::Answer,
     decode::{Decoded, Decoder},
-    paginate::{Ending, Onward, Pager, Seen},
+    paginate::{Ending, Onward, Pager, Seen, detect},
     request::Template,
     retry::Job,
     rules::Rules,
     tally::Counters,
 };
+use crate::config::paginator::Paginator;
 
 /// Most requests that one walk has in flight, however much the API allows.
 const MOST_AHEAD: usize = 16;
@@ -110,6 +111,7 @@ struct Driver {
     template: Template,
     decoder: Arc<Decoder>,
     rules: Arc<Rules>,
+    ends: Arc<[u16]>,
     pager: Pager,
     resume: Option<Position>,
     first_page: u64,
@@ -118,6 +120,8 @@ struct Driver {
     tally: Arc<Counters>,
     tracker: TaskTracker,
     misses: u32,
+    /// Whether the paginator is only to be found out.
+    suggests: bool,
 }
 
 /// A page that was asked for.
@@ -139,7 +143,12 @@ impl Driver {
             template: Template::new(base, &plan)?,
             decoder: Arc::new(Decoder::new(&plan.endpoint)),
             rules: Arc::new(Rules::new(&plan.endpoint.rules)),
-            pager: Pager::new(&plan.endpoint, base, plan.resume.as_ref())?,
+            ends: plan
+                .endpoint
+                .paginator
+                .stop()
+                .map_or_else(Arc::default, |stop| stop.statuses.as_slice().into()),
+            pager: Pager::new(&plan, base)?,
             resume: plan.resume,
             first_page: plan.first_page,
             max_pages: plan.max_pages,
@@ -147,6 +156,7 @@ impl Driver {
             tally,
             tracker: TaskTracker::new(),
             misses: 0,
+            suggests: matches!(plan.endpoint.paginator, Paginator::Auto),
             api,
         })
     }
@@ -166,7 +176,7 @@ impl Driver {
                 url,
                 task,
             } = flight;
-            let (answer, decoded) = task.await.map_err(|_| Error::Lost)??;
+            let (answer, mut decoded) = task.await.map_err(|_| Error::Lost)??;
             let seen = Seen {
                 number,
                 position: position.as_ref(),
@@ -174,7 +184,12 @@ impl Driver {
                 answer: &answer,
                 decoded: &decoded,
             };
-            let onward = self.pager.after(&seen, self.api.auth.as_ref())?;
+            if self.suggests {
+                let suggestion = detect::suggest(&answer).into();
+                return Err(Error::PaginatorUnknown { suggestion });
+            }
+            let (onward, repeated) = self.pager.after(&seen, self.api.auth.as_ref())?;
+            decoded.records.drain(..repeated.min(decoded.records.len()));
             let (next, ending) = match onward {
                 Onward::Next(next) => (Some(self.template.without_secrets(next)), None),
                 Onward::End(ending) => (None, Some(ending)),
@@ -254,6 +269,7 @@ impl Driver {
             page,
             decoder: Arc::clone(&self.decoder),
             rules: Arc::clone(&self.rules),
+            ends: Arc::clone(&self.ends),
             tally: Arc::clone(&self.tally),
             cancel: self.cancel.clone(),
         };

@@ -141,6 +141,7 @@ impl Plan {
         WalkPlan {
             endpoint: resource.endpoint.clone(),
             start_value: self.start_value.clone(),
+            key: resource.primary_key.clone(),
             resume: self
                 .resume
                 .as_ref()

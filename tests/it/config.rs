@@ -4,7 +4,8 @@ use std::{fmt::Write as _, time::Duration};
 
 use rosterd::config::{
     self, Config, Environment, Problems,
-    endpoint::{Paginator, Selector, Target},
+    endpoint::Selector,
+    paginator::{Paginator, Target, Unit},
     source::{Auth, KeyLocation, WriteDisposition},
 };
 use serde_json::{Value, json};
@@ -109,7 +110,7 @@ fn the_example_needs_two_variables_and_no_more() {
         assert_eq!(resource.endpoint.data_selector.to_string(), "data");
         assert!(matches!(
             &resource.endpoint.paginator,
-            Paginator::Offset { limit: 100, start: 0, offset: Target::Query(offset), .. } if offset == "offset"
+            Paginator::Counted(counted) if counted.start == 0 && matches!(&counted.position, Target::Query(offset) if offset == "offset")
         ));
         let incremental = resource.endpoint.incremental.as_ref();
         assert_eq!(incremental.is_some(), resource.name != "employees");
@@ -170,8 +171,8 @@ fn defaults_lie_under_resources_by_the_rules_of_dlt() {
         json!({"state": "all", "per_page": 50})
     );
     assert!(matches!(
-        plain.endpoint.paginator,
-        Paginator::PageNumber { start: 1, .. }
+        &plain.endpoint.paginator,
+        Paginator::Counted(pages) if pages.unit == Unit::Pages && pages.start == 1
     ));
     assert_eq!(plain.schedule.as_ref().unwrap().describe(), "every 15m");
     // `params` merge key by key, a null takes one out; `headers` are replaced whole.
@@ -181,10 +182,7 @@ fn defaults_lie_under_resources_by_the_rules_of_dlt() {
     );
     assert_eq!(own.endpoint.headers.keys().collect::<Vec<_>>(), ["X-Two"]);
     assert!(matches!(own.endpoint.data_selector, Selector::Root));
-    assert!(matches!(
-        own.endpoint.paginator,
-        Paginator::HeaderLink { .. }
-    ));
+    assert!(matches!(own.endpoint.paginator, Paginator::Link(_)));
     assert!(own.schedule.is_none());
     let key: Vec<String> = own.primary_key.iter().map(ToString::to_string).collect();
     assert_eq!(key, ["employee.id", "on.date"]);
@@ -303,11 +301,6 @@ fn every_problem_is_told_with_its_place_and_all_of_them_at_once() {
             "no paginator",
             source("", "- employees"),
             vec![("6:9", "sources.hr.resources[0].endpoint", "no paginator")],
-        ),
-        (
-            "auto is not guessed",
-            one("{paginator: auto}"),
-            vec![("7:31", "sources.hr.resources[0].endpoint.paginator", "`auto` is not supported yet")],
         ),
         (
             "nothing ends the walk",

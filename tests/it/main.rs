@@ -39,6 +39,8 @@ mod from_dlt;
 
 mod nesting;
 
+mod paging;
+
 mod postgres;
 
 mod privacy;

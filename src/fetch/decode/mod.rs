@@ -14,7 +14,10 @@ use super::{
     client::Answer,
     select::{self, Records, Slot, Wanted},
 };
-use crate::config::endpoint::{DottedPath, Endpoint, Paginator, Selector, Step};
+use crate::config::{
+    endpoint::{DottedPath, Endpoint, Selector, Step},
+    paginator::{LinkFrom, Paginator, TokenFrom, Total, TotalAt},
+};
 
 mod expression;
 
@@ -37,7 +40,7 @@ pub(super) struct Decoded {
     pub(super) envelope: Envelope,
     /// Hash of all records, to notice a page that comes again.
     pub(super) content: u128,
-    /// By status 204 or by a rule, the API says that there is nothing at this place.
+    /// By status or by a rule, the API says that there is nothing at this place.
     pub(super) no_content: bool,
 }
 
@@ -60,6 +63,7 @@ pub(super) struct Envelope {
     pub(super) total: Option<Scalar>,
     pub(super) has_more: Option<Scalar>,
     pub(super) next: Option<Scalar>,
+    pub(super) sync_token: Option<Scalar>,
 }
 
 /// A small JSON value.
@@ -78,7 +82,7 @@ impl Scalar {
     /// Longest token or link. Servers refuse longer URLs, and each is kept in the checkpoint.
     const MAX: usize = 8 << 10;
 
-    fn of(raw: &RawValue) -> Self {
+    pub(super) fn of(raw: &RawValue) -> Self {
         let text = raw.get();
         match text.as_bytes().first() {
             _ if text.len() > Self::MAX => Self::Other,
@@ -110,26 +114,33 @@ impl Decoder {
                 path.to_string()
             }
         };
-        let mut slot = |slot, path: &Option<DottedPath>| {
-            if let Some(path) = path {
-                wanted.slot_at(slot, path);
-            }
-        };
-        match &endpoint.paginator {
-            Paginator::SinglePage | Paginator::HeaderLink { .. } => {}
-            Paginator::Offset { stop, .. } | Paginator::PageNumber { stop, .. } => {
-                slot(Slot::Total, &stop.total_path);
-                slot(Slot::HasMore, &stop.has_more_path);
-            }
-            Paginator::Cursor {
-                cursor_path,
-                has_more_path,
+        if let Some(stop) = endpoint.paginator.stop() {
+            if let Some(Total {
+                at: TotalAt::Body(path),
                 ..
-            } => {
-                slot(Slot::HasMore, has_more_path);
-                wanted.slot_at(Slot::Next, cursor_path);
+            }) = &stop.total
+            {
+                wanted.slot_at(Slot::Total, path);
             }
-            Paginator::JsonLink { next_url_path } => wanted.slot_at(Slot::Next, next_url_path),
+            if let Some(more) = &stop.more {
+                wanted.slot_at(Slot::HasMore, &more.path);
+            }
+            if let Some(path) = &stop.sync_token {
+                wanted.slot_at(Slot::SyncToken, path);
+            }
+        }
+        match &endpoint.paginator {
+            Paginator::Token(token) => {
+                if let TokenFrom::Body(path) = &token.from {
+                    wanted.slot_at(Slot::Next, path);
+                }
+            }
+            Paginator::Link(link) => {
+                if let LinkFrom::Body(path) = &link.from {
+                    wanted.slot_at(Slot::Next, path);
+                }
+            }
+            Paginator::SinglePage | Paginator::Counted(_) | Paginator::Auto => {}
         }
         Self {
             wanted,
@@ -155,6 +166,7 @@ impl Decoder {
             total: found.total.map(Scalar::of),
             has_more: found.has_more.map(Scalar::of),
             next: found.next.map(Scalar::of),
+            sync_token: found.sync_token.map(Scalar::of),
         };
         let misshapen = |what| Error::UnexpectedShape {
             path: self.selector.clone(),

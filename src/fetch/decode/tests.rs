@@ -1,7 +1,10 @@
 use tokio::time::Instant;
 
 use super::*;
-use crate::config::endpoint::{Method, Stop, Target};
+use crate::config::{
+    endpoint::Method,
+    paginator::{Counted, More, Stop, Stride, Target, Unit},
+};
 use crate::fetch::{Address, client::Asked};
 
 fn path(text: &str) -> DottedPath {
@@ -17,18 +20,27 @@ fn decoder(selector: Selector) -> Decoder {
         method: Method::Get,
         path: "/p".into(),
         data_selector: selector,
-        paginator: Paginator::Offset {
-            limit: 2,
+        paginator: Paginator::Counted(Box::new(Counted {
+            unit: Unit::Rows,
             start: 0,
-            offset: Target::Query("offset".into()),
-            limit_to: Target::Query("limit".into()),
+            base: 0,
+            position: Target::Query("offset".into()),
+            size: None,
+            stride: Stride::Received,
+            overlap: 0,
             stop: Stop {
-                total_path: Some(path("meta.total")),
-                has_more_path: Some(path("meta.more")),
-                after_empty_page: true,
+                total: Some(Total {
+                    at: TotalAt::Body(path("meta.total")),
+                    counts: Unit::Rows,
+                }),
+                more: Some(More {
+                    path: path("meta.more"),
+                    means_more: true,
+                }),
+                ..Stop::default()
             },
-            maximum_offset: None,
-        },
+            maximum: None,
+        })),
         ..Endpoint::default()
     })
 }
@@ -37,7 +49,7 @@ pub(in crate::fetch) fn answer(body: impl Into<Bytes>) -> Answer {
     Answer {
         status: 200,
         json_type: true,
-        links: Vec::new(),
+        headers: reqwest::header::HeaderMap::new(),
         date: None,
         received_at: crate::clock::now(),
         asked: Asked {

@@ -12,15 +12,19 @@ use url::Url;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
-    Error, Position,
+    Error, Position, WalkPlan,
     auth::Signer,
     client::Answer,
-    decode::{Decoded, Scalar},
+    decode::{Decoded, Scalar, shown},
     link,
 };
-use crate::config::endpoint::{Endpoint, Paginator};
+use crate::config::paginator::{More, Paginator};
 
 mod counted;
+
+pub(super) mod detect;
+
+mod overlap;
 
 mod token;
 
@@ -39,10 +43,12 @@ pub struct Ending {
     pub proven: Option<Proven>,
     /// Why the walk is not proven.
     pub doubt: Option<String>,
-    /// Records on the pages of this walk, repeated ones counted again.
+    /// Records on the pages of this walk.
     pub records: u64,
     /// The API's last count of all items (offset) or pages (page number).
     pub total: Option<u64>,
+    /// The token that the next walk begins with, where the API hands one out on its last page.
+    pub sync_token: Option<String>,
 }
 
 /// Says that a walk was complete. Only a walk can make one.
@@ -67,6 +73,21 @@ pub(super) enum Onward {
     End(Ending),
 }
 
+/// What a page is to its walk.
+#[derive(Debug)]
+struct Judged {
+    /// `None`: it was the last.
+    next: Option<Position>,
+    /// Records at its front that were on the page before, or are to be read again.
+    repeated: usize,
+}
+
+impl From<Option<Position>> for Judged {
+    fn from(next: Option<Position>) -> Self {
+        Self { next, repeated: 0 }
+    }
+}
+
 /// The state of one walk's paging.
 #[derive(Debug)]
 pub(super) struct Pager {
@@ -78,7 +99,7 @@ pub(super) struct Pager {
 enum Kind {
     Single,
     Counted(Counted),
-    Cursor(token::Cursor),
+    Token(token::Token),
     Link(token::Link),
 }
 
@@ -86,9 +107,11 @@ enum Kind {
 #[derive(Debug, Default)]
 struct Book {
     records: u64,
+    /// Pages in a row that brought no record.
     empty_in_a_row: u32,
-    last_content: Option<u128>,
+    contents: Memory,
     repeated_in_a_row: u32,
+    sync_token: Option<String>,
     doubt: Option<String>,
     total: Option<u64>,
     totals: Totals,
@@ -105,48 +128,14 @@ impl Pager {
         self.book.doubt.is_some()
     }
 
-    pub(super) fn new(
-        endpoint: &Endpoint,
-        base: &Url,
-        resume: Option<&Position>,
-    ) -> Result<Self, Error> {
-        let kind = match &endpoint.paginator {
-            Paginator::SinglePage => Kind::Single,
-            Paginator::Offset {
-                limit,
-                start,
-                stop,
-                maximum_offset,
-                ..
-            } => Kind::Counted(Counted::rows(
-                *limit,
-                *start,
-                stop,
-                *maximum_offset,
-                resume,
-            )?),
-            Paginator::PageNumber {
-                start,
-                stop,
-                maximum_page,
-                ..
-            } => Kind::Counted(Counted::pages(*start, stop, *maximum_page, resume)?),
-            Paginator::Cursor {
-                cursor_path,
-                stop_after_empty_page,
-                has_more_path,
-                ..
-            } => Kind::Cursor(token::Cursor::new(
-                cursor_path,
-                has_more_path.as_ref(),
-                *stop_after_empty_page,
-            )),
-            Paginator::JsonLink { next_url_path } => {
-                Kind::Link(token::Link::in_body(base, next_url_path))
+    pub(super) fn new(plan: &WalkPlan, base: &Url) -> Result<Self, Error> {
+        let kind = match &plan.endpoint.paginator {
+            Paginator::SinglePage | Paginator::Auto => Kind::Single,
+            Paginator::Counted(rule) => {
+                Kind::Counted(Counted::new(rule, &plan.key, plan.resume.as_ref())?)
             }
-            Paginator::HeaderLink { links_next_key } => {
-                Kind::Link(token::Link::in_header(base, links_next_key))
-            }
+            Paginator::Token(rule) => Kind::Token(token::Token::new(rule)),
+            Paginator::Link(rule) => Kind::Link(token::Link::new(rule, base)),
         };
         Ok(Self {
             kind,
@@ -158,42 +147,54 @@ impl Pager {
     pub(super) fn first(&self) -> Option<Position> {
         match &self.kind {
             Kind::Counted(counted) => Some(counted.first()),
-            Kind::Single | Kind::Cursor(_) | Kind::Link(_) => None,
+            Kind::Single | Kind::Token(_) | Kind::Link(_) => None,
         }
     }
 
-    /// Judges a page, in the order of the walk.
+    /// Judges a page, in the order of the walk. Also tells how many records at its front are not to be
+    /// handed on, because they were already or will be.
     pub(super) fn after(
         &mut self,
         seen: &Seen<'_>,
         signer: Option<&Signer>,
-    ) -> Result<Onward, Error> {
+    ) -> Result<(Onward, usize), Error> {
         let Self { kind, book } = self;
-        book.note(seen)?;
-        let next = match kind {
+        if let Some(token) = seen.decoded.envelope.sync_token.as_ref().and_then(text) {
+            book.sync_token = Some(token.to_owned());
+        }
+        let judged = match kind {
             Kind::Single => {
-                if link::by_relation(&seen.answer.links, "next").is_some() {
+                book.note(seen, 0)?;
+                let next = link::by_relation(seen.answer.links(), "next");
+                if next.is_some() && !seen.decoded.no_content {
                     book.doubt(
                         "the paginator is single_page, but the API names a next page".into(),
                     );
                 }
-                None
+                None.into()
             }
             Kind::Counted(counted) => counted.after(seen, book)?,
-            Kind::Cursor(cursor) => cursor.after(seen, book)?,
-            Kind::Link(link) => link.after(seen, book, signer)?,
+            Kind::Token(token) => {
+                book.note(seen, 0)?;
+                token.after(seen, book)?.into()
+            }
+            Kind::Link(link) => {
+                book.note(seen, 0)?;
+                link.after(seen, book, signer)?.into()
+            }
         };
-        Ok(match next {
+        let onward = match judged.next {
             Some(position) => Onward::Next(position),
             None => Onward::End(self.ending()),
-        })
+        };
+        Ok((onward, judged.repeated))
     }
 
     /// Places that will follow `next` as far as they can be foreseen, at most `count`.
     pub(super) fn foresee(&self, next: &Position, count: usize) -> Vec<Position> {
         match &self.kind {
             Kind::Counted(counted) => counted.foresee(next, self.book.total, count),
-            Kind::Single | Kind::Cursor(_) | Kind::Link(_) => Vec::new(),
+            Kind::Single | Kind::Token(_) | Kind::Link(_) => Vec::new(),
         }
     }
 
@@ -203,29 +204,32 @@ impl Pager {
             doubt: self.book.doubt.clone(),
             records: self.book.records,
             total: self.book.total,
+            sync_token: self.book.sync_token.clone(),
         }
     }
 }
 
 impl Book {
-    /// Counts a page and finds the API that sends the same one for ever.
-    fn note(&mut self, seen: &Seen<'_>) -> Result<(), Error> {
-        let rows = seen.decoded.records.len();
-        self.records += rows as u64;
-        if rows == 0 {
+    /// Counts a page, less its `repeated` records, and finds the API that sends the same ones for ever.
+    fn note(&mut self, seen: &Seen<'_>, repeated: u64) -> Result<(), Error> {
+        let rows = seen.decoded.records.len() as u64;
+        let fresh = rows.saturating_sub(repeated);
+        self.records += fresh;
+        if fresh > 0 {
+            self.empty_in_a_row = 0;
+        } else {
             self.empty_in_a_row += 1;
+        }
+        if rows == 0 || (fresh == 0 && repeated > 0) {
             return Ok(());
         }
-        self.empty_in_a_row = 0;
-        let content = Some(seen.decoded.content);
-        if self.last_content != content {
-            self.last_content = content;
+        if self.contents.add(&seen.decoded.content.to_le_bytes()) {
             self.repeated_in_a_row = 0;
             return Ok(());
         }
         // Once may be chance: the rows before the page grew by just one page.
         self.repeated_in_a_row += 1;
-        self.doubt(format!("page {} repeats the page before it", seen.number));
+        self.doubt(format!("page {} repeats a page before it", seen.number));
         if self.repeated_in_a_row >= 2 {
             return Err(Error::PaginationLoop {
                 what: "the API sends the same page for different positions",
@@ -233,6 +237,27 @@ impl Book {
             });
         }
         Ok(())
+    }
+
+    /// Reads the flag that says whether there is more. A configured one must be there on every page.
+    fn has_more(&self, more: Option<&More>, seen: &Seen<'_>) -> Result<Option<bool>, Error> {
+        let Some(More { path, means_more }) = more else {
+            return Ok(None);
+        };
+        let misshapen = |what| Error::UnexpectedShape {
+            path: shown(path).into(),
+            what,
+            page: seen.number,
+        };
+        match seen.decoded.envelope.has_more.as_ref().map(flag) {
+            Some(Some(told)) => Ok(Some(told == *means_more)),
+            Some(None) if *means_more => {
+                Err(misshapen("(has_more_path) is neither true nor false"))
+            }
+            Some(None) => Err(misshapen("(last_page_path) is neither true nor false")),
+            None if *means_more => Err(misshapen("(has_more_path) is not in the answer")),
+            None => Err(misshapen("(last_page_path) is not in the answer")),
+        }
     }
 
     /// Goes on behind an empty page, for a while.
@@ -274,6 +299,16 @@ fn flag(value: &Scalar) -> Option<bool> {
             }
         }
         Scalar::Null | Scalar::Other => None,
+    }
+}
+
+/// Reads a token.
+fn text(value: &Scalar) -> Option<&str> {
+    match value {
+        Scalar::Number(text) | Scalar::Text(text) if !text.is_empty() => Some(text),
+        Scalar::Null | Scalar::Bool(_) | Scalar::Number(_) | Scalar::Text(_) | Scalar::Other => {
+            None
+        }
     }
 }
 

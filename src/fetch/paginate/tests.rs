@@ -1,64 +1,44 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::{
-    config::endpoint::{DottedPath, Method, Selector, Step, Stop, Target},
-    fetch::decode::Envelope,
-};
+use crate::fetch::decode::Envelope;
 
-fn path(key: &str) -> DottedPath {
-    DottedPath(vec![Step::Key(key.into())])
-}
-
-fn pager(paginator: Paginator) -> Pager {
-    let endpoint = Endpoint {
-        method: Method::Get,
-        path: "/".into(),
-        params: indexmap::IndexMap::new(),
-        headers: indexmap::IndexMap::new(),
-        data_selector: Selector::Root,
-        paginator,
-        ..Endpoint::default()
+/// A pager for a paginator as it is written in the file.
+fn pager(paginator: &str) -> Pager {
+    let text = format!(
+        "sources: {{hr: {{client: {{base_url: 'https://api.test', paginator: {paginator}}}, resources: [{{name: people, endpoint: {{method: POST}}}}]}}}}"
+    );
+    let config = crate::config::from_str(&text).unwrap_or_else(|e| panic!("{paginator}: {e}"));
+    let plan = WalkPlan {
+        endpoint: config.sources[0].resources[0].endpoint.clone(),
+        start_value: None,
+        key: Vec::new(),
+        resume: None,
+        first_page: 0,
+        max_pages: 100,
     };
-    Pager::new(&endpoint, &"https://api.test".parse().unwrap(), None).unwrap()
+    Pager::new(&plan, &"https://api.test".parse().unwrap()).unwrap()
 }
 
-fn offset(start: u64, total: bool, has_more: bool, maximum: Option<u64>) -> Paginator {
-    Paginator::Offset {
-        limit: 10,
-        start,
-        offset: Target::Query("offset".into()),
-        limit_to: Target::Query("limit".into()),
-        stop: Stop {
-            total_path: total.then(|| path("total")),
-            has_more_path: has_more.then(|| path("more")),
-            after_empty_page: true,
-        },
-        maximum_offset: maximum,
-    }
+fn offset(start: u64, total: bool, has_more: bool, maximum: Option<u64>) -> String {
+    let total = if total { "total" } else { "null" };
+    let has_more = if has_more { "more" } else { "null" };
+    let maximum = maximum.map_or_else(|| "null".to_owned(), |maximum| maximum.to_string());
+    format!(
+        "{{type: offset, limit: 10, offset: {start}, total_path: {total}, has_more_path: {has_more}, maximum_offset: {maximum}}}"
+    )
 }
 
-fn pages(start: u64, maximum: Option<u64>) -> Paginator {
-    Paginator::PageNumber {
-        start,
-        page: Target::Query("page".into()),
-        stop: Stop {
-            total_path: Some(path("total")),
-            has_more_path: None,
-            after_empty_page: true,
-        },
-        maximum_page: maximum,
-    }
+fn pages(start: u64, maximum: Option<u64>) -> String {
+    let maximum = maximum.map_or_else(|| "null".to_owned(), |maximum| maximum.to_string());
+    format!("{{type: page_number, base_page: {start}, maximum_page: {maximum}}}")
 }
 
 /// A page: its rows, its total and its has-more flag.
 type Told<'t> = (usize, Option<&'t str>, Option<bool>);
 
 /// Walks over what the API tells; answers where it asked, and the doubt or the error.
-fn walk(
-    paginator: Paginator,
-    told: &[Told<'_>],
-) -> (Vec<u64>, Result<Option<String>, &'static str>) {
+fn walk(paginator: &str, told: &[Told<'_>]) -> (Vec<u64>, Result<Option<String>, &'static str>) {
     let mut pager = pager(paginator);
     let mut position = pager.first().unwrap();
     let mut asked = Vec::new();
@@ -74,7 +54,7 @@ fn walk(
             envelope: Envelope {
                 total: total.map(|text| Scalar::Text(text.into())),
                 has_more: more.map(Scalar::Bool),
-                next: None,
+                ..Envelope::default()
             },
             content: number as u128,
             no_content: false,
@@ -88,8 +68,8 @@ fn walk(
             decoded: &decoded,
         };
         match pager.after(&seen, None) {
-            Ok(Onward::Next(next)) => position = next,
-            Ok(Onward::End(ending)) => {
+            Ok((Onward::Next(next), _)) => position = next,
+            Ok((Onward::End(ending), _)) => {
                 assert_eq!(ending.proven.is_some(), ending.doubt.is_none());
                 return (asked, Ok(ending.doubt));
             }
@@ -276,6 +256,88 @@ fn counted_walks_end_where_the_api_says_and_doubt_what_does_not_fit() {
             Ok(Some("maximum of 3")),
         ),
         (
+            "one by one, though offset",
+            "{type: offset, limit: 10, step: one}".into(),
+            vec![
+                (10, total("25"), None),
+                (10, total("25"), None),
+                (5, total("25"), None),
+            ],
+            vec![0, 1, 2],
+            Ok(None),
+        ),
+        (
+            "by the limit, though pages are thinned",
+            "{type: offset, limit: 10, step: limit, total_path: null}".into(),
+            vec![(7, None, None), (9, None, None), (0, None, None)],
+            vec![0, 10, 20],
+            Ok(None),
+        ),
+        (
+            "by the limit, though pages are capped",
+            "{type: offset, limit: 10, step: limit}".into(),
+            vec![(5, total("20"), None), (5, total("20"), None)],
+            vec![0, 10],
+            Ok(Some("10 records came, fewer than the 20")),
+        ),
+        (
+            "short page",
+            "{type: offset, limit: 10, stop_after_short_page: true}".into(),
+            vec![(10, None, None), (9, None, None)],
+            vec![0, 10],
+            Ok(None),
+        ),
+        (
+            "a short page before the total",
+            "{type: offset, limit: 10, stop_after_short_page: true, total_path: total}".into(),
+            vec![(9, total("12"), None), (3, total("12"), None)],
+            vec![0, 9],
+            Ok(None),
+        ),
+        (
+            "last page by flag",
+            "{type: page_number, last_page_path: more}".into(),
+            vec![
+                (3, None, Some(false)),
+                (0, None, Some(false)),
+                (2, None, Some(true)),
+            ],
+            vec![0, 1, 2],
+            Ok(None),
+        ),
+        (
+            "pages from a later one",
+            "{type: page_number, base_page: 1, page: 3}".into(),
+            vec![(3, total("4"), None), (1, total("4"), None)],
+            vec![3, 4],
+            Ok(None),
+        ),
+        (
+            "pages whose total counts records",
+            "{type: page_number, base_page: 1, limit: 2, total_counts: records}".into(),
+            vec![
+                (2, total("5"), None),
+                (2, total("5"), None),
+                (1, total("5"), None),
+            ],
+            vec![1, 2, 3],
+            Ok(None),
+        ),
+        (
+            "pages whose total counts records and that are capped",
+            "{type: page_number, limit: 4, total_counts: records}".into(),
+            vec![(2, total("4"), None), (2, total("4"), None)],
+            vec![0, 1],
+            Ok(None),
+        ),
+        (
+            "pages from a later one whose total counts records",
+            "{type: page_number, base_page: 1, page: 2, limit: 2, total_counts: records}".into(),
+            vec![(2, total("5"), None), (1, total("5"), None)],
+            vec![2, 3],
+            Ok(None),
+        ),
+        (
             "pages that are rows",
             pages(1, None),
             vec![
@@ -287,7 +349,7 @@ fn counted_walks_end_where_the_api_says_and_doubt_what_does_not_fit() {
             Ok(None),
         ),
     ] {
-        let (went, ended) = walk(paginator, &told);
+        let (went, ended) = walk(&paginator, &told);
         assert_eq!(went, asked, "{name}");
         match (ended, doubt) {
             (Ok(Some(is)), Ok(Some(expected))) => assert!(is.contains(expected), "{name}: {is}"),
@@ -345,8 +407,43 @@ fn foresees_only_what_the_total_covers() {
         ),
         (pages(1, None), Some(4), Position::Page(2), 5, vec![3, 4]),
         (pages(0, None), Some(4), Position::Page(1), 5, vec![2, 3]),
+        (
+            "{type: page_number, base_page: 1, limit: 10, total_counts: records}".into(),
+            Some(35),
+            Position::Page(2),
+            5,
+            vec![3, 4],
+        ),
+        (
+            "{type: page_number, total_counts: records}".into(),
+            Some(35),
+            Position::Page(2),
+            5,
+            vec![],
+        ),
+        (
+            "{type: offset, limit: 10, step: one}".into(),
+            Some(35),
+            Position::Offset(1),
+            5,
+            vec![2, 3],
+        ),
+        (
+            "{type: offset, limit: 10, overlap: 1}".into(),
+            Some(28),
+            Position::Offset(9),
+            5,
+            vec![18],
+        ),
+        (
+            "{type: offset, limit: 10, overlap: 1}".into(),
+            Some(29),
+            Position::Offset(9),
+            5,
+            vec![18, 27],
+        ),
     ] {
-        let mut pager = pager(paginator);
+        let mut pager = pager(&paginator);
         pager.book.total = total;
         let places = pager.foresee(&next, count).into_iter();
         let places: Vec<u64> = places
@@ -359,17 +456,15 @@ fn foresees_only_what_the_total_covers() {
     }
 }
 
-fn cursor(has_more: bool, stop_after_empty_page: bool) -> Paginator {
-    Paginator::Cursor {
-        cursor_path: path("next"),
-        cursor: Target::Query("cursor".into()),
-        stop_after_empty_page,
-        has_more_path: has_more.then(|| path("more")),
-    }
+fn cursor(has_more: bool, stop_after_empty_page: bool) -> String {
+    let has_more = if has_more { "more" } else { "null" };
+    format!(
+        "{{type: cursor, cursor_path: next, has_more_path: {has_more}, stop_after_empty_page: {stop_after_empty_page}}}"
+    )
 }
 
 /// Walks over pages of a given content, each naming what is next; answers how it ended.
-fn follow(paginator: Paginator, told: &[(usize, u128, Option<Scalar>, Option<bool>)]) -> String {
+fn follow(paginator: &str, told: &[(usize, u128, Option<Scalar>, Option<bool>)]) -> String {
     let mut pager = pager(paginator);
     let mut position = None;
     let mut url: Url = "https://api.test/people".parse().unwrap();
@@ -381,6 +476,7 @@ fn follow(paginator: Paginator, told: &[(usize, u128, Option<Scalar>, Option<boo
                 total: None,
                 has_more: more.map(Scalar::Bool),
                 next: next.clone(),
+                ..Envelope::default()
             },
             content: *content,
             no_content: false,
@@ -393,16 +489,19 @@ fn follow(paginator: Paginator, told: &[(usize, u128, Option<Scalar>, Option<boo
             decoded: &decoded,
         };
         match pager.after(&seen, None) {
-            Ok(Onward::Next(next)) => {
+            Ok((Onward::Next(next), _)) => {
                 if let Position::Url(next) = &next {
                     url = next.parse().unwrap();
                 }
                 position = Some(next);
             }
-            Ok(Onward::End(Ending {
-                doubt: Some(doubt), ..
-            })) => return format!("doubt: {doubt}"),
-            Ok(Onward::End(_)) => return format!("proven after {}", number + 1),
+            Ok((
+                Onward::End(Ending {
+                    doubt: Some(doubt), ..
+                }),
+                _,
+            )) => return format!("doubt: {doubt}"),
+            Ok((Onward::End(_), _)) => return format!("proven after {}", number + 1),
             Err(error) => return error.fault().code,
         }
     }
@@ -539,7 +638,7 @@ fn tokens_end_a_walk_or_lead_on() {
             "pagination_loop",
         ),
     ] {
-        assert_eq!(follow(paginator, &told), ended, "{name}");
+        assert_eq!(follow(&paginator, &told), ended, "{name}");
     }
 }
 
@@ -555,6 +654,11 @@ fn links_end_a_walk_or_lead_on() {
             "proven after 1",
         ),
         ("empty", vec![(1, 1, text(" "), None)], "proven after 1"),
+        (
+            "null as text",
+            vec![(1, 1, text("null"), None)],
+            "proven after 1",
+        ),
         (
             "false",
             vec![(1, 1, Some(Scalar::Bool(false)), None)],
@@ -604,9 +708,6 @@ fn links_end_a_walk_or_lead_on() {
             "pagination_loop",
         ),
     ] {
-        let link = Paginator::JsonLink {
-            next_url_path: path("next"),
-        };
-        assert_eq!(follow(link, &told), ended, "{name}");
+        assert_eq!(follow("json_link", &told), ended, "{name}");
     }
 }

@@ -3,13 +3,12 @@
 use rosterd::{
     config::{
         Secret,
-        endpoint::Paginator,
         source::{Auth, KeyLocation},
     },
     fetch,
 };
 
-use super::{expect_all, path, plan, source, walk};
+use super::{expect_all, plan, source, walk, yaml};
 use crate::support::api::{Api, Fault, Key, Paging};
 
 #[tokio::test]
@@ -51,11 +50,7 @@ async fn a_key_goes_to_its_origin_only_and_is_shown_nowhere() {
             .paging(Paging::JsonLink);
         let mut keyed = source(&api.url());
         keyed.client.auth = Some(auth);
-        let links = || {
-            plan(Paginator::JsonLink {
-                next_url_path: path("next"),
-            })
-        };
+        let links = || plan(yaml("json_link"));
         let walked = walk(&keyed, links()).await;
         expect_all(&walked, 25);
         assert!(

@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 use indexmap::IndexMap;
 use rosterd::{
     config::{
-        Source,
-        endpoint::{DottedPath, Endpoint, Method, Paginator, Selector, Step, Stop, Target},
+        self, Source,
+        endpoint::{DottedPath, Endpoint, Method, Selector, Step},
+        paginator::Paginator,
         source::{Client, Retry, Timeouts},
     },
     fetch::{self, Ending, Error, Page, Tally, WalkPlan},
@@ -17,6 +18,8 @@ use tokio_util::sync::CancellationToken;
 mod faults;
 
 mod keys;
+
+mod kinds;
 
 mod pace;
 
@@ -30,45 +33,37 @@ fn path(text: &str) -> DottedPath {
     DottedPath(text.split('.').map(|key| Step::Key(key.into())).collect())
 }
 
-fn query(name: &str) -> Target {
-    Target::Query(name.into())
+/// A paginator as it is written in the file.
+fn yaml(text: &str) -> Paginator {
+    let text = format!(
+        "sources: {{hr: {{client: {{base_url: 'https://api.test', paginator: {text}}}, resources: [{{name: people, endpoint: {{method: POST}}}}]}}}}"
+    );
+    let config = config::from_str(&text).unwrap_or_else(|problems| panic!("{text}: {problems}"));
+    config.sources[0].resources[0].endpoint.paginator.clone()
 }
 
-fn stop(total: Option<&str>, has_more: Option<&str>) -> Stop {
-    Stop {
-        total_path: total.map(path),
-        has_more_path: has_more.map(path),
-        after_empty_page: true,
-    }
+fn stop(total: Option<&str>, has_more: Option<&str>) -> String {
+    let text = |path: Option<&str>| path.unwrap_or("null").to_owned();
+    format!(
+        "total_path: {}, has_more_path: {}",
+        text(total),
+        text(has_more)
+    )
 }
 
-fn offset(limit: u64, stop: Stop) -> Paginator {
-    Paginator::Offset {
-        limit,
-        start: 0,
-        offset: query("offset"),
-        limit_to: query("limit"),
-        stop,
-        maximum_offset: None,
-    }
+fn offset(limit: u64, stop: String) -> Paginator {
+    yaml(&format!("{{type: offset, limit: {limit}, {stop}}}"))
 }
 
 fn pages(start: u64, total: Option<&str>) -> Paginator {
-    Paginator::PageNumber {
-        start,
-        page: query("page"),
-        stop: stop(total, None),
-        maximum_page: None,
-    }
+    let stop = stop(total, None);
+    yaml(&format!(
+        "{{type: page_number, base_page: {start}, {stop}}}"
+    ))
 }
 
 fn cursor() -> Paginator {
-    Paginator::Cursor {
-        cursor_path: path("next_cursor"),
-        cursor: query("cursor"),
-        stop_after_empty_page: false,
-        has_more_path: None,
-    }
+    yaml("{type: cursor, cursor_path: next_cursor}")
 }
 
 fn plan(paginator: Paginator) -> WalkPlan {
@@ -81,6 +76,7 @@ fn plan(paginator: Paginator) -> WalkPlan {
             ..Endpoint::default()
         },
         start_value: None,
+        key: Vec::new(),
         resume: None,
         first_page: 0,
         max_pages: 1000,

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rosterd::{
-    config::endpoint::{Incremental, Method, Paginator, Target},
+    config::endpoint::{Incremental, Method},
+    config::paginator::Paginator,
     fetch::Position,
 };
 use serde_json::json;
 
-use super::{cursor, expect_all, offset, pages, path, plan, proven, source, stop, walk};
+use super::{cursor, expect_all, offset, pages, path, plan, proven, source, stop, walk, yaml};
 use crate::support::api::{Api, Fault, Paging};
 
 #[tokio::test]
@@ -59,22 +60,8 @@ async fn every_paginator_reads_everything_once_and_is_proven() {
             4,
         ),
         ("cursor", Paging::Cursor, cursor(), 3),
-        (
-            "json link",
-            Paging::JsonLink,
-            Paginator::JsonLink {
-                next_url_path: path("next"),
-            },
-            3,
-        ),
-        (
-            "header link",
-            Paging::HeaderLink,
-            Paginator::HeaderLink {
-                links_next_key: "next".into(),
-            },
-            3,
-        ),
+        ("json link", Paging::JsonLink, yaml("json_link"), 3),
+        ("header link", Paging::HeaderLink, yaml("header_link"), 3),
         ("single", Paging::Single, Paginator::SinglePage, 1),
     ] {
         let api = Api::start().await;
@@ -172,14 +159,7 @@ async fn a_walk_that_would_not_end_is_ended() {
             8,
         ),
         ("cursor", Paging::Cursor, cursor(), 5),
-        (
-            "json link",
-            Paging::JsonLink,
-            Paginator::JsonLink {
-                next_url_path: path("next"),
-            },
-            5,
-        ),
+        ("json link", Paging::JsonLink, yaml("json_link"), 5),
     ] {
         let api = Api::start().await;
         api.collection("employees")
@@ -201,15 +181,7 @@ async fn a_walk_that_would_not_end_is_ended() {
     }
 
     // Tokens and links that go round, with a period of 2.
-    for (paginator, field) in [
-        (cursor(), "next_cursor"),
-        (
-            Paginator::JsonLink {
-                next_url_path: path("next"),
-            },
-            "next",
-        ),
-    ] {
+    for (paginator, field) in [(cursor(), "next_cursor"), (yaml("json_link"), "next")] {
         let api = Api::start().await;
         api.collection("employees")
             .fill(100)
@@ -347,18 +319,8 @@ async fn resumes_from_any_page() {
         (Paging::Offset, offset(10, stop(Some("total"), None))),
         (Paging::PageNumber(1), pages(1, Some("total"))),
         (Paging::Cursor, cursor()),
-        (
-            Paging::JsonLink,
-            Paginator::JsonLink {
-                next_url_path: path("next"),
-            },
-        ),
-        (
-            Paging::HeaderLink,
-            Paginator::HeaderLink {
-                links_next_key: "next".into(),
-            },
-        ),
+        (Paging::JsonLink, yaml("json_link")),
+        (Paging::HeaderLink, yaml("header_link")),
     ] {
         let api = Api::start().await;
         api.collection("employees")
@@ -406,14 +368,8 @@ async fn asks_only_for_what_changed_by_get_and_by_post() {
     });
     changed.start_value = Some(since);
     changed.endpoint.method = Method::Post;
-    changed.endpoint.paginator = Paginator::Offset {
-        limit: 10,
-        start: 0,
-        offset: Target::Body(path("offset")),
-        limit_to: Target::Body(path("limit")),
-        stop: stop(Some("total"), None),
-        maximum_offset: None,
-    };
+    changed.endpoint.paginator =
+        yaml("{type: offset, limit: 10, offset_body_path: offset, limit_body_path: limit}");
     let walked = walk(&source(&api.url()), changed).await;
     assert_eq!(walked.ids, (25..=30).collect::<Vec<_>>());
     assert!(proven(&walked));

@@ -38,6 +38,7 @@ async fn request(yaml: &str, start: Option<&str>) -> (String, HeaderMap) {
     let plan = fetch::WalkPlan {
         endpoint: endpoint(yaml),
         start_value: start.map(str::to_owned),
+        key: Vec::new(),
         resume: None,
         first_page: 0,
         max_pages: 10,

@@ -1,0 +1,163 @@
+//! Paginators as an operator writes them: what is refused, and what a run makes of them.
+
+use rosterd::config;
+
+/// A resource with a paginator; POST, so that places in the body may be named.
+fn resource(paginator: &str) -> String {
+    format!(
+        "sources: {{hr: {{client: {{base_url: 'https://api.example.com'}}, resources: [{{name: people, endpoint: {{method: POST, paginator: {paginator}}}}}]}}}}"
+    )
+}
+
+#[test]
+fn what_does_not_fit_together_is_refused_with_its_key() {
+    for (paginator, key, message) in [
+        (
+            "{type: offset, limit: 10, overlap: 10}",
+            "overlap",
+            "less than `limit`",
+        ),
+        (
+            "{type: offset, limit: 10, overlap: 1, step: limit}",
+            "overlap",
+            "needs `step: received`",
+        ),
+        (
+            "{type: offset, limit: 10, step: two}",
+            "step",
+            "expected one of received, limit, one",
+        ),
+        (
+            "{type: offset, limit: 10, total_path: a, total_header: X-T}",
+            "total_header",
+            "exclude each other",
+        ),
+        (
+            "{type: offset, limit: 10, total_header: 'a b'}",
+            "total_header",
+            "name of a header",
+        ),
+        (
+            "{type: offset, limit: 10, has_more_path: a, last_page_path: b}",
+            "last_page_path",
+            "exclude each other",
+        ),
+        (
+            "{type: offset, limit: 10, end_statuses: [403]}",
+            "end_statuses",
+            "other than 401, 403",
+        ),
+        (
+            "{type: offset, limit: 10, end_statuses: 404}",
+            "end_statuses",
+            "expected a list",
+        ),
+        (
+            "{type: offset, limit: 10, end_statuses: [500]}",
+            "end_statuses",
+            "from 400 to 499",
+        ),
+        (
+            "{type: offset, limit: 10, sync_token_path: 'a[*]'}",
+            "sync_token_path",
+            "",
+        ),
+        (
+            "{type: page_number, limit_param: n}",
+            "limit_param",
+            "needs `limit`",
+        ),
+        (
+            "{type: page_number, limit: 1, limit_param: a, limit_body_path: b}",
+            "limit_body_path",
+            "exclude each other",
+        ),
+        (
+            "{type: page_number, stop_after_short_page: true}",
+            "stop_after_short_page",
+            "needs `limit`",
+        ),
+        (
+            "{type: page_number, base_page: 1, page: 0}",
+            "page",
+            "at least `base_page`",
+        ),
+        (
+            "{type: page_number, total_counts: items}",
+            "total_counts",
+            "expected one of pages, records",
+        ),
+        (
+            "{type: page_number, page: 3, maximum_page: 3}",
+            "maximum_page",
+            "nothing would be read",
+        ),
+        ("{type: page_number, overlap: 1}", "overlap", "unknown key"),
+        (
+            "{type: cursor, stop_after_short_page: true}",
+            "stop_after_short_page",
+            "needs `limit`",
+        ),
+        ("{type: cursor, keep_params: perhaps}", "keep_params", ""),
+        (
+            "{type: header_cursor, cursor_key: 'a:b'}",
+            "cursor_key",
+            "name of a header",
+        ),
+        (
+            "{type: header_cursor, cursor_param: a, cursor_body_path: b}",
+            "cursor_body_path",
+            "exclude each other",
+        ),
+        ("keyset", "paginator", "the key `key_path` is missing"),
+        (
+            "{type: keyset, key_path: id, key_param: a, key_body_path: b}",
+            "key_body_path",
+            "exclude each other",
+        ),
+        ("{type: json_link, ignore_host: maybe}", "ignore_host", ""),
+        (
+            "{type: json_link, has_more_path: a, last_page_path: b}",
+            "last_page_path",
+            "exclude each other",
+        ),
+        ("{type: auto, limit: 5}", "limit", "unknown key"),
+    ] {
+        let Err(problems) = config::from_str(&resource(paginator)) else {
+            panic!("was accepted: {paginator}");
+        };
+        let found = problems
+            .iter()
+            .any(|problem| problem.path.ends_with(key) && problem.message.contains(message));
+        assert!(found, "{paginator}: {problems}");
+    }
+}
+
+#[test]
+fn a_rule_that_dlt_does_not_have_stands_in_for_its_total() {
+    for (paginator, total) in [
+        ("{type: page_number}", true),
+        ("{type: page_number, has_more_path: more}", true),
+        ("{type: page_number, last_page_path: last}", false),
+        ("{type: page_number, end_statuses: [404]}", false),
+        (
+            "{type: page_number, limit: 5, stop_after_short_page: true}",
+            false,
+        ),
+        (
+            "{type: page_number, end_statuses: [404], total_path: total}",
+            true,
+        ),
+        ("{type: offset, limit: 5, total_header: X-Total}", true),
+    ] {
+        let config = config::from_str(&resource(paginator)).unwrap();
+        let stop = |config: &config::Config| {
+            let paginator = &config.sources[0].resources[0].endpoint.paginator;
+            paginator.stop().unwrap().total.is_some()
+        };
+        assert_eq!(stop(&config), total, "{paginator}");
+        // What `check --print` shows means the same.
+        let again = config::from_str(&config.to_yaml_masked()).unwrap();
+        assert_eq!(stop(&again), total, "{paginator}");
+    }
+}
