@@ -1,17 +1,125 @@
-//! Section `client.auth`: who we are to the API.
+//! Section `auth`: who we are to the API.
+//!
+//! A credential is a secret, the [`Form`] in which it is written, and the [`Place`] of a request where it
+//! goes. The secret is known from the start, or it is a token that is asked for first
+//! ([`super::token`]); the rest is the same for both.
 
-use indexmap::IndexMap;
-use url::Url;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use super::{
     Secret,
-    client::is_loopback,
-    decode::{Period, section, variants, words},
+    decode::{section, variants, words},
     endpoint::DottedPath,
     problem::Problems,
-    source::{Auth, KeyLocation, TokenAuth, TokenFormat, TokenPlace},
+    token::{ClientCredentialsFile, SessionFile, TokenAuth},
     tree::Node,
 };
+
+/// Who we are to the API.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Auth {
+    Key(Key),
+    HttpBasic { username: Secret, password: Secret },
+    Token(Box<TokenAuth>),
+}
+
+/// A secret that is known from the start.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Key {
+    pub key: Secret,
+    pub form: Form,
+    pub place: Place,
+}
+
+/// Where in a request a secret goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    Header(String),
+    Query(String),
+    Cookie(String),
+    /// A place in the JSON body, or a field of a form.
+    Body(DottedPath),
+}
+
+/// How a secret is written where it goes: `Token token={key}`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Form {
+    before: String,
+    base64: bool,
+    after: String,
+}
+
+impl Form {
+    /// The secret and nothing else.
+    #[must_use]
+    pub fn bare() -> Self {
+        Self::behind("")
+    }
+
+    /// The secret behind a text: `Bearer `.
+    #[must_use]
+    pub fn behind(text: &str) -> Self {
+        Self {
+            before: text.to_owned(),
+            base64: false,
+            after: String::new(),
+        }
+    }
+
+    /// Reads a template that names the secret once, as `{name}` or `{name.base64}`.
+    pub(super) fn parse(text: &str, name: &str) -> Option<Self> {
+        [
+            (format!("{{{name}}}"), false),
+            (format!("{{{name}.base64}}"), true),
+        ]
+        .into_iter()
+        .find_map(|(place, base64)| {
+            let (before, after) = text.split_once(&place)?;
+            let plain = !before.contains(['{', '}']) && !after.contains(['{', '}']);
+            plain.then(|| Self {
+                before: before.to_owned(),
+                base64,
+                after: after.to_owned(),
+            })
+        })
+    }
+
+    /// The text that is sent.
+    #[must_use]
+    pub fn filled(&self, secret: &Secret) -> Secret {
+        let Self { before, after, .. } = self;
+        Secret::new(match self.base64 {
+            true => format!("{before}{}{after}", STANDARD.encode(secret.expose())),
+            false => format!("{before}{}{after}", secret.expose()),
+        })
+    }
+}
+
+impl Auth {
+    /// Everything in it that must not be seen.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<Secret> {
+        match self {
+            Self::Key(key) => vec![key.key.clone()],
+            Self::HttpBasic { username, password } => vec![username.clone(), password.clone()],
+            Self::Token(token) => token.secrets(),
+        }
+    }
+
+    /// Where in the body of each request it goes, if it does.
+    #[must_use]
+    pub fn body_place(&self) -> Option<&DottedPath> {
+        let place = match self {
+            Self::Key(key) => &key.place,
+            Self::Token(token) => &token.place,
+            Self::HttpBasic { .. } => return None,
+        };
+        match place {
+            Place::Body(path) => Some(path),
+            Place::Header(_) | Place::Query(_) | Place::Cookie(_) => None,
+        }
+    }
+}
 
 variants! {
     /// Who we are to the API. Without `type` it is `bearer`, as in dlt.
@@ -27,14 +135,16 @@ variants! {
 }
 
 section! {
-    /// A key in a header, the query or a cookie of every request.
+    /// A key in a header, the query, a cookie or the body of every request.
     pub(super) struct ApiKeyFile {
-        /// Name of the header, parameter or cookie.
+        /// Name of the header, parameter or cookie; in the body its path, such as `auth.key`.
         name: String = "Authorization",
         /// The key.
         api_key: Secret; required,
-        /// Where it goes: `header`, `query` (or `param`), `cookie`.
+        /// Where it goes: `header`, `query` (or `param`), `cookie`, `body`.
         location: LocationFile = "header",
+        /// How it is written there: `Token token={key}`, `AfasToken {key.base64}`.
+        template: String = "{key}",
     }
 }
 
@@ -44,132 +154,46 @@ words! {
         Header = "header",
         Query = "query" | "param",
         Cookie = "cookie",
+        Body = "body",
     }
 }
 
 section! {
-    /// A token in the header `Authorization: Bearer`.
+    /// A token in the header `Authorization`.
     pub(super) struct BearerFile {
         /// The token.
         token: Secret; required,
+        /// Word before the token: `Bearer`, `Token`, `SSWS`.
+        scheme: String = "Bearer",
     }
 }
 
 section! {
     /// User and password in the header `Authorization: Basic`.
     pub(super) struct HttpBasicFile {
-        /// The user.
+        /// The user. Where an API takes its key as the user, the key.
         username: Secret; required,
         /// The password; may be empty.
-        password: Secret; required,
-    }
-}
-
-section! {
-    /// A token from an OAuth 2.0 server, for the client itself. Shared by all resources of the source and renewed before it expires.
-    pub(super) struct ClientCredentialsFile {
-        /// Where the token is asked for.
-        access_token_url: Url; required,
-        /// The client.
-        client_id: Secret; required,
-        /// Its secret.
-        client_secret: Secret; required,
-        /// More fields of the request: `scope`, `audience`. `grant_type` may be overridden here.
-        access_token_request_data: IndexMap<String, Secret>,
-        /// Where client and secret go: in the `body`, or as user and password in the header (`basic`).
-        client_auth: ClientAuthFile = "body",
-        /// How the body is written: `form` or `json`.
-        request_format: FormatFile = "form",
-        /// Place of the token in the answer.
-        token_path: DottedPath = "access_token",
-        /// Place of its life in seconds.
-        expires_path: DottedPath = "expires_in",
-        /// Life of a token whose answer names none.
-        default_token_expiration: Period = "1h",
-    }
-    later ["access_token", "session"]
-}
-
-words! {
-    /// Where a client's credentials go in a token's request.
-    pub(super) enum ClientAuthFile {
-        Body = "body",
-        Basic = "basic",
-    }
-}
-
-words! {
-    /// How the body of a token's request is written.
-    pub(super) enum FormatFile {
-        Form = "form",
-        Json = "json",
-    }
-}
-
-section! {
-    /// A token that a login gives. Shared by all resources of the source; a refused one is fetched anew once.
-    pub(super) struct SessionFile {
-        /// Where the login is sent, as a POST.
-        login_url: Url; required,
-        /// Fields of the login: user, password, company.
-        fields: IndexMap<String, Secret>,
-        /// Headers of the login.
-        headers: IndexMap<String, Secret>,
-        /// How the fields are written: `form` or `json`.
-        request_format: FormatFile = "json",
-        /// Place of the token in the answer.
-        token_path: DottedPath = "token",
-        /// Place of its life in seconds, when the answer names it.
-        expires_path: DottedPath = "expires_in",
-        /// Life of a token whose answer names none.
-        lifetime: Period = "1h",
-        /// Where the token goes in the requests: `header`, `query` (or `param`), `cookie`.
-        location: LocationFile = "header",
-        /// Name of that header, parameter or cookie.
-        name: String = "Authorization",
-        /// What stands before the token in a header.
-        prefix: String = "Bearer ",
+        password: Secret = "",
     }
 }
 
 impl AuthFile {
-    pub(super) fn resolve(&self, node: &Node, problems: &mut Problems) -> Auth {
+    /// `None`: a problem was noted.
+    pub(super) fn resolve(&self, node: &Node, problems: &mut Problems) -> Option<Auth> {
         match self {
-            Self::ApiKey(file) => {
-                let location = match file.location {
-                    LocationFile::Header => KeyLocation::Header,
-                    LocationFile::Query => KeyLocation::Query,
-                    LocationFile::Cookie => KeyLocation::Cookie,
-                };
-                let name = node.nearest(&["name"]);
-                if location == KeyLocation::Query {
-                    if file.name.is_empty() {
-                        name.wrong(problems, "expected the name of a parameter");
-                    }
-                } else if !is_token(&file.name) {
-                    name.wrong(
-                        problems,
-                        "expected the name of a header or cookie: letters, digits, `-`, `_`",
-                    );
-                }
-                check_secret(&file.api_key, node.nearest(&["api_key"]), problems);
-                if location == KeyLocation::Cookie
-                    && file.api_key.expose().contains([';', ',', ' ', '"', '\\'])
-                {
-                    node.nearest(&["api_key"])
-                        .wrong(problems, "holds signs that a cookie cannot");
-                }
-                Auth::ApiKey {
-                    name: file.name.clone(),
-                    key: file.api_key.clone(),
-                    location,
-                }
-            }
+            Self::ApiKey(file) => file.resolve(node, problems).map(Auth::Key),
             Self::Bearer(file) => {
                 check_secret(&file.token, node.nearest(&["token"]), problems);
-                Auth::Bearer {
-                    token: file.token.clone(),
+                if !is_token(&file.scheme) {
+                    node.nearest(&["scheme"])
+                        .wrong(problems, "expected one word, such as Bearer");
                 }
+                Some(Auth::Key(Key {
+                    key: file.token.clone(),
+                    form: Form::behind(&format!("{} ", file.scheme)),
+                    place: Place::Header("Authorization".to_owned()),
+                }))
             }
             Self::HttpBasic(file) => {
                 check_secret(&file.username, node.nearest(&["username"]), problems);
@@ -181,10 +205,10 @@ impl AuthFile {
                     node.nearest(&["password"])
                         .wrong(problems, "holds a line break or control character");
                 }
-                Auth::HttpBasic {
+                Some(Auth::HttpBasic {
                     username: file.username.clone(),
                     password: file.password.clone(),
-                }
+                })
             }
             Self::ClientCredentials(file) => file.resolve(node, problems),
             Self::Session(file) => file.resolve(node, problems),
@@ -192,109 +216,76 @@ impl AuthFile {
     }
 }
 
-impl ClientCredentialsFile {
-    fn resolve(&self, node: &Node, problems: &mut Problems) -> Auth {
-        check_token_url(
-            &self.access_token_url,
-            node.nearest(&["access_token_url"]),
-            problems,
-        );
-        check_secret(&self.client_id, node.nearest(&["client_id"]), problems);
-        check_secret(
-            &self.client_secret,
-            node.nearest(&["client_secret"]),
-            problems,
-        );
-        let mut fields = IndexMap::from([(
-            "grant_type".to_owned(),
-            Secret::new("client_credentials".to_owned()),
-        )]);
-        let basic = match self.client_auth {
-            ClientAuthFile::Basic => Some((self.client_id.clone(), self.client_secret.clone())),
-            ClientAuthFile::Body => {
-                fields.insert("client_id".to_owned(), self.client_id.clone());
-                fields.insert("client_secret".to_owned(), self.client_secret.clone());
-                None
+impl ApiKeyFile {
+    fn resolve(&self, node: &Node, problems: &mut Problems) -> Option<Key> {
+        let at = node.nearest(&["api_key"]);
+        check_secret(&self.api_key, at, problems);
+        let place = place(self.location, &self.name, node.nearest(&["name"]), problems);
+        let template = node.nearest(&["template"]);
+        let form = form(&self.template, "key", template, problems)?;
+        let place = place?;
+        if matches!(place, Place::Cookie(_))
+            && !is_cookie_value(form.filled(&self.api_key).expose())
+        {
+            at.wrong(problems, "holds signs that a cookie cannot");
+        }
+        Some(Key {
+            key: self.api_key.clone(),
+            form,
+            place,
+        })
+    }
+}
+
+/// Where a secret goes, with a name that fits there.
+pub(super) fn place(
+    location: LocationFile,
+    name: &str,
+    at: &Node,
+    problems: &mut Problems,
+) -> Option<Place> {
+    let (fits, place) = match location {
+        LocationFile::Header => (is_token(name), Place::Header(name.to_owned())),
+        LocationFile::Cookie => (is_token(name), Place::Cookie(name.to_owned())),
+        LocationFile::Query => (!name.is_empty(), Place::Query(name.to_owned())),
+        LocationFile::Body => {
+            let path = DottedPath::parse(name).filter(|path| !path.0.is_empty());
+            (
+                path.is_some(),
+                Place::Body(path.unwrap_or(DottedPath(Vec::new()))),
+            )
+        }
+    };
+    if fits {
+        return Some(place);
+    }
+    at.wrong(
+        problems,
+        match location {
+            LocationFile::Header | LocationFile::Cookie => {
+                "expected the name of a header or cookie: letters, digits, `-`, `_`"
             }
-        };
-        fields.extend(self.access_token_request_data.clone().into_iter().flatten());
-        Auth::Token(Box::new(TokenAuth {
-            url: self.access_token_url.clone(),
-            headers: IndexMap::new(),
-            fields,
-            format: self.request_format.resolve(),
-            basic,
-            token_path: self.token_path.clone(),
-            expires_path: self.expires_path.clone(),
-            lifetime: self.default_token_expiration.0,
-            place: TokenPlace::Header {
-                name: "Authorization".to_owned(),
-                prefix: "Bearer ".to_owned(),
-            },
-        }))
-    }
+            LocationFile::Query => "expected the name of a parameter",
+            LocationFile::Body => "expected a path into the body such as key or auth.key",
+        },
+    );
+    None
 }
 
-impl SessionFile {
-    fn resolve(&self, node: &Node, problems: &mut Problems) -> Auth {
-        check_token_url(&self.login_url, node.nearest(&["login_url"]), problems);
-        for name in self.headers.iter().flatten().map(|(name, _)| name) {
-            if !is_token(name) {
-                node.nearest(&["headers", name]).wrong(
-                    problems,
-                    "expected the name of a header: letters, digits, `-`, `_`",
-                );
-            }
-        }
-        let name = self.name.clone();
-        if !is_token(&name) {
-            node.nearest(&["name"])
-                .wrong(problems, "expected a name of letters, digits, `-`, `_`");
-        }
-        Auth::Token(Box::new(TokenAuth {
-            url: self.login_url.clone(),
-            headers: self.headers.clone().unwrap_or_default(),
-            fields: self.fields.clone().unwrap_or_default(),
-            format: self.request_format.resolve(),
-            basic: None,
-            token_path: self.token_path.clone(),
-            expires_path: self.expires_path.clone(),
-            lifetime: self.lifetime.0,
-            place: match self.location {
-                LocationFile::Header => TokenPlace::Header {
-                    name,
-                    prefix: self.prefix.clone(),
-                },
-                LocationFile::Query => TokenPlace::Query { name },
-                LocationFile::Cookie => TokenPlace::Cookie { name },
-            },
-        }))
+/// Reads a template that names the secret once.
+pub(super) fn form(text: &str, name: &str, at: &Node, problems: &mut Problems) -> Option<Form> {
+    let form = Form::parse(text, name).filter(|_| !text.contains(char::is_control));
+    if form.is_none() {
+        at.wrong(
+            problems,
+            format!("expected a text with one `{{{name}}}` or `{{{name}.base64}}` in it"),
+        );
     }
-}
-
-impl FormatFile {
-    fn resolve(self) -> TokenFormat {
-        match self {
-            Self::Form => TokenFormat::Form,
-            Self::Json => TokenFormat::Json,
-        }
-    }
-}
-
-/// Client and secret cross the network on the way there.
-fn check_token_url(url: &Url, node: &Node, problems: &mut Problems) {
-    match url.scheme() {
-        "https" if url.host().is_some() => {}
-        "http" if is_loopback(url) => {}
-        _ => node.wrong(problems, "expected a URL that begins with https://"),
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        node.wrong(problems, "credentials do not belong in the URL");
-    }
+    form
 }
 
 /// An empty secret would be sent and refused with a 401 that explains nothing; a line break cannot be sent.
-fn check_secret(secret: &Secret, node: &Node, problems: &mut Problems) {
+pub(super) fn check_secret(secret: &Secret, node: &Node, problems: &mut Problems) {
     if secret.expose().trim().is_empty() {
         node.wrong(problems, "is empty");
     } else if secret.expose().contains(char::is_control) {
@@ -308,4 +299,32 @@ pub(super) fn is_token(text: &str) -> bool {
         && text
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+}
+
+fn is_cookie_value(text: &str) -> bool {
+    !text.contains([';', ',', ' ', '"', '\\'])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_template_names_its_secret_once() {
+        let key = Secret::new("k{3}y".into());
+        for (template, sent) in [
+            ("{key}", Some("k{3}y")),
+            ("Token token={key}", Some("Token token=k{3}y")),
+            ("AfasToken {key.base64}", Some("AfasToken a3szfXk=")),
+            ("a {key} b", Some("a k{3}y b")),
+            ("Bearer", None),
+            ("{token}", None),
+            ("{key}{key}", None),
+            ("{key} {other}", None),
+        ] {
+            let form = Form::parse(template, "key");
+            let filled = form.map(|form| form.filled(&key).expose().to_owned());
+            assert_eq!(filled.as_deref(), sent, "{template}");
+        }
+    }
 }

@@ -14,7 +14,7 @@ use super::{
     decode::{Period, Size, Tried, section},
     paginator::PaginatorFile,
     problem::Problems,
-    source::{Client, Limit, Retry, Timeouts},
+    source::{CircuitRule, Client, Limit, Retry, Timeouts},
     tree::Node,
 };
 
@@ -37,6 +37,8 @@ section! {
         retry: Tried<RetryFile>; section,
         /// How long to wait for the API.
         timeouts: Tried<TimeoutsFile>; section,
+        /// When a refused credential is not sent any more, so that the API does not lock it. `enabled: false` switches it off.
+        circuit: Tried<CircuitFile>; section,
         /// Largest body of an answer, decompressed. A larger one fails the run.
         max_body: Size = "64MiB",
         /// Lets `base_url` be plain http to a host that is not loopback: anyone on the way reads the key.
@@ -72,6 +74,22 @@ section! {
 }
 
 section! {
+    /// When a refused credential is not sent any more, by any resource of the source. After `open_for` one request finds out whether it is good again; a reload with another credential begins anew.
+    pub(super) struct CircuitFile {
+        /// False: a refused credential is sent again by every run.
+        enabled: bool = "true",
+        /// Answers 401 and 403 that are enough, when they come within `per`. Too high: some APIs lock an account after 50 in 10 seconds.
+        refusals: NonZeroU32 = "20",
+        /// Length of that window.
+        per: Period = "10s",
+        /// A single 401 is enough, once a fresh token (where there is one to ask for) did not help. False: it counts like a 403.
+        first_401: bool = "true",
+        /// How long the credential is spared.
+        open_for: Period = "15m",
+    }
+}
+
+section! {
     /// How long to wait for the API.
     pub(super) struct TimeoutsFile {
         /// For a connection (TCP and TLS).
@@ -103,8 +121,18 @@ impl ClientFile {
             }
             headers.insert(name.clone(), value.clone());
         }
-        let auth = match &self.auth {
-            Some(auth) => Some(auth.0.as_ref()?.resolve(node.nearest(&["auth"]), problems)),
+        // All are looked at before the first `?`: every problem is to be found.
+        let auth = self.auth.as_ref().map(|Tried(auth)| {
+            let auth = auth.as_ref();
+            auth.and_then(|auth| auth.resolve(node.nearest(&["auth"]), problems))
+        });
+        let retry = self
+            .retry
+            .0
+            .as_ref()
+            .map(|retry| retry.resolve(node.nearest(&["retry"]), problems));
+        let auth = match auth {
+            Some(auth) => Some(auth?),
             None => None,
         };
         Some(Client {
@@ -121,12 +149,9 @@ impl ClientFile {
                 })
                 .collect(),
             max_in_flight: self.max_in_flight.get(),
-            retry: self
-                .retry
-                .0
-                .as_ref()?
-                .resolve(node.nearest(&["retry"]), problems),
+            retry: retry?,
             timeouts: self.timeouts.0.as_ref()?.resolve(),
+            circuit: self.circuit.0.as_ref()?.resolve(),
             max_body: self.max_body.0,
             allow_http: self.allow_http,
         })
@@ -181,6 +206,16 @@ impl RetryFile {
             node.nearest(&["statuses"])
                 .wrong(problems, "expected statuses from 400 to 599");
         }
+        if self
+            .statuses
+            .iter()
+            .any(|status| matches!(status, 401 | 403))
+        {
+            node.nearest(&["statuses"]).wrong(
+                problems,
+                "401 and 403 are never tried again: APIs lock who insists",
+            );
+        }
         Retry {
             max_retries: self.max_retries,
             backoff: self.backoff,
@@ -188,6 +223,17 @@ impl RetryFile {
             max_wait: self.max_wait.0,
             statuses: self.statuses.clone(),
         }
+    }
+}
+
+impl CircuitFile {
+    fn resolve(&self) -> Option<CircuitRule> {
+        self.enabled.then_some(CircuitRule {
+            refusals: self.refusals.get(),
+            per: self.per.0,
+            open_for: self.open_for.0,
+            first_401: self.first_401,
+        })
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::{
-    auth::is_token,
+    auth::{Auth, AuthFile, is_token},
     decode::{Guarded, Json, Tried, section, words},
     incremental::IncrementalFile,
     paginator::{Paginator, PaginatorFile},
@@ -29,6 +29,8 @@ pub struct Endpoint {
     /// Names of the parameters that hold a value from a file or a credential: neither shown nor stored.
     pub secret_params: Vec<String>,
     pub headers: IndexMap<String, String>,
+    /// Who we are to this endpoint, where that differs from `client.auth`.
+    pub auth: Option<Auth>,
     pub body: Option<Body>,
     pub data_selector: Selector,
     pub paginator: Paginator,
@@ -44,6 +46,7 @@ impl fmt::Debug for Endpoint {
             .field("path", &self.path)
             .field("params", &self.params.keys().collect::<Vec<_>>())
             .field("headers", &self.headers.keys().collect::<Vec<_>>())
+            .field("auth", &self.auth.is_some())
             .field("body", &self.body.is_some())
             .field("data_selector", &self.data_selector)
             .field("paginator", &self.paginator)
@@ -132,8 +135,9 @@ section! {
         incremental: Tried<IncrementalFile>,
         /// What answers mean besides what their status says, in this order.
         response_actions: Vec<Tried<RuleFile>>,
+        /// Who we are to this endpoint, instead of `client.auth`.
+        auth: Tried<AuthFile>,
     }
-    later ["auth"]
 }
 
 words! {
@@ -143,6 +147,17 @@ words! {
         Post = "POST",
         Put = "PUT",
         Patch = "PATCH",
+    }
+}
+
+impl MethodFile {
+    pub(super) fn resolve(self) -> Method {
+        match self {
+            Self::Get => Method::Get,
+            Self::Post => Method::Post,
+            Self::Put => Method::Put,
+            Self::Patch => Method::Patch,
+        }
     }
 }
 
@@ -199,11 +214,13 @@ impl EndpointFile {
             None => None,
         };
         let rules = self.rules(node.nearest(&["response_actions"]), problems);
-        let method = match self.method {
-            MethodFile::Get => Method::Get,
-            MethodFile::Post => Method::Post,
-            MethodFile::Put => Method::Put,
-            MethodFile::Patch => Method::Patch,
+        let method = self.method.resolve();
+        let auth = match &self.auth {
+            Some(Tried(file)) => {
+                let file = file.as_ref();
+                file.and_then(|file| file.resolve(node.nearest(&["auth"]), problems))
+            }
+            None => None,
         };
         let (paginator, selector) = (paginator?, selector?);
         if method == Method::Get && paginator.writes_body() {
@@ -239,6 +256,7 @@ impl EndpointFile {
                 .collect(),
             params,
             headers,
+            auth,
             body,
             data_selector: selector,
             paginator,

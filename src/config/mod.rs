@@ -19,7 +19,9 @@ pub mod privacy;
 
 mod client;
 
-mod auth;
+pub mod auth;
+
+pub mod token;
 
 mod resource;
 
@@ -85,8 +87,9 @@ pub use reference::reference;
 pub use secret::Secret;
 pub use source::{Resource, Source};
 
+use auth::Auth;
 use decode::{Decode, Tried, section};
-use source::{Auth, Given, SourceFile};
+use source::{Given, SourceFile};
 use tree::{Content, Filled, Node};
 
 /// The whole effective configuration.
@@ -226,23 +229,10 @@ impl Config {
                     })
                     .map(|(_, value)| value.clone()),
             );
-            match &source.client.auth {
-                Some(Auth::ApiKey { key, .. }) => secrets.push(key.clone()),
-                Some(Auth::Bearer { token }) => secrets.push(token.clone()),
-                Some(Auth::Token(token)) => {
-                    secrets.extend(token.fields.values().chain(token.headers.values()).cloned());
-                    secrets.extend(
-                        token
-                            .basic
-                            .iter()
-                            .flat_map(|(user, word)| [user.clone(), word.clone()]),
-                    );
-                }
-                Some(Auth::HttpBasic { username, password }) => {
-                    secrets.extend([username.clone(), password.clone()]);
-                }
-                None => {}
-            }
+            secrets.extend(source.client.auth.iter().flat_map(Auth::secrets));
+            let endpoints = source.resources.iter().map(|resource| &resource.endpoint);
+            let own = endpoints.filter_map(|endpoint| endpoint.auth.as_ref());
+            secrets.extend(own.flat_map(Auth::secrets));
         }
         secrets.retain(|secret| !secret.expose().is_empty());
         secrets
@@ -511,8 +501,13 @@ fn is_secret_path(path: &str) -> bool {
             .iter()
             .any(|word| name.contains(word)),
         false => {
-            path.contains(".client.auth.")
-                && matches!(name.as_str(), "api_key" | "token" | "password")
+            [".client.auth.", ".endpoint.auth."]
+                .iter()
+                .any(|part| path.contains(part))
+                && matches!(
+                    name.as_str(),
+                    "api_key" | "token" | "password" | "client_secret"
+                )
         }
     }
 }
@@ -543,9 +538,15 @@ fn filled(root: &Node) -> Vec<Secret> {
         let suspect = match scalar.filled {
             Filled::No => false,
             Filled::Secret => true,
-            Filled::Variable => ["params", "headers", "json"]
-                .iter()
-                .any(|part| node.path.contains(&format!(".endpoint.{part}"))),
+            Filled::Variable => [
+                ".client.auth",
+                ".endpoint.auth",
+                ".endpoint.params",
+                ".endpoint.headers",
+                ".endpoint.json",
+            ]
+            .iter()
+            .any(|part| node.path.contains(part)),
         };
         if suspect && scalar.text.len() >= SHORTEST_FILLED {
             secrets.push(Secret::new(scalar.text.clone()));

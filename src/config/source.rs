@@ -8,12 +8,13 @@ use url::Url;
 
 use super::{
     Secret,
+    auth::Auth,
     client::ClientFile,
     columns::{ColumnHint, Detect, Nul},
     contract::{Contract, ContractShort},
     database::is_reserved_schema,
     decode::{Json, Short, Tried, section},
-    endpoint::{DottedPath, Endpoint},
+    endpoint::{Body, DottedPath, Endpoint, Method},
     jq::Program,
     privacy::{self, Privacy, PrivacyFile, PrivacyKey, Retention},
     problem::Problems,
@@ -54,77 +55,12 @@ pub struct Client {
     pub max_in_flight: usize,
     pub retry: Retry,
     pub timeouts: Timeouts,
+    /// When a refused credential is not sent any more. `None`: it always is.
+    pub circuit: Option<CircuitRule>,
     /// Largest decoded body in bytes. Larger ones fail the run, whatever the API says of the length.
     pub max_body: u64,
     /// Plain `http://` to a host that is not loopback.
     pub allow_http: bool,
-}
-
-/// Who we are to the API.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Auth {
-    ApiKey {
-        name: String,
-        key: Secret,
-        location: KeyLocation,
-    },
-    Bearer {
-        token: Secret,
-    },
-    HttpBasic {
-        username: Secret,
-        password: Secret,
-    },
-    Token(Box<TokenAuth>),
-}
-
-/// A token that is fetched first, kept, and renewed before it expires.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TokenAuth {
-    /// Where it is asked for; the only other origin that gets a credential.
-    pub url: Url,
-    pub headers: IndexMap<String, Secret>,
-    /// Fields of the request's body, secrets among them.
-    pub fields: IndexMap<String, Secret>,
-    pub format: TokenFormat,
-    /// User and password of the request itself.
-    pub basic: Option<(Secret, Secret)>,
-    pub token_path: DottedPath,
-    /// Seconds that the token is good for.
-    pub expires_path: DottedPath,
-    /// Taken when the answer does not say how long the token is good for.
-    pub lifetime: Duration,
-    pub place: TokenPlace,
-}
-
-/// How the body of a token's request is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TokenFormat {
-    Form,
-    Json,
-}
-
-/// Where the token goes in the requests that it opens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TokenPlace {
-    /// `prefix` stands before the token: `Bearer `.
-    Header {
-        name: String,
-        prefix: String,
-    },
-    Query {
-        name: String,
-    },
-    Cookie {
-        name: String,
-    },
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyLocation {
-    Header,
-    Query,
-    Cookie,
 }
 
 /// At most `requests` in any window of length `per`.
@@ -145,6 +81,17 @@ pub struct Retry {
     /// Longest single wait. A `Retry-After` beyond it ends the run as rate limited.
     pub max_wait: Duration,
     pub statuses: Vec<u16>,
+}
+
+/// When a refused credential is not sent any more, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CircuitRule {
+    /// Answers 401 and 403 within `per`, over all resources.
+    pub refusals: u32,
+    pub per: Duration,
+    pub open_for: Duration,
+    /// A 401 that a fresh token does not mend is enough.
+    pub first_401: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -426,7 +373,11 @@ impl SourceFile {
                 names.push(name.clone());
             }
             match file.resolve(&shared, node, problems) {
-                Some(resource) if file.is_synced() => resources.push(resource),
+                Some(resource) if file.is_synced() => {
+                    let auth = client.as_ref().and_then(|client| client.auth.as_ref());
+                    check_body_key(&resource.endpoint, auth, node, problems);
+                    resources.push(resource);
+                }
                 Some(_) => {}
                 None => whole = false,
             }
@@ -442,6 +393,30 @@ impl SourceFile {
             resources,
         })
     }
+}
+
+/// A key in the body needs a body that has room for it.
+fn check_body_key(endpoint: &Endpoint, auth: Option<&Auth>, node: &Node, problems: &mut Problems) {
+    let auth = endpoint.auth.as_ref().or(auth);
+    if auth.and_then(Auth::body_place).is_none() {
+        return;
+    }
+    let at = node.nearest(&["endpoint"]);
+    if endpoint.method == Method::Get {
+        at.nearest(&["method"]).wrong(
+            problems,
+            "the credential goes into the body: needs `method: POST`",
+        );
+    }
+    let key = match &endpoint.body {
+        Some(Body::Json(json)) if !json.is_object() => "json",
+        Some(Body::Raw(_)) => "data",
+        Some(Body::Json(_) | Body::Form(_)) | None => return,
+    };
+    at.nearest(&[key]).wrong(
+        problems,
+        "the credential goes into the body: expected a map",
+    );
 }
 
 /// Names of sources stand in commands, URLs and variables; environment overrides reach lower case only.

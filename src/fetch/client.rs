@@ -22,7 +22,7 @@ use url::{Host, Url};
 use super::{
     Address, Error, Trouble,
     address::{host_of, same_origin},
-    auth::{Signer, header_name, secret_value},
+    auth::{Signed, Signer, header_name, secret_value},
     request::Draft,
     retry::retry_after,
 };
@@ -159,12 +159,18 @@ impl Client {
         let mut url = draft.url.clone();
         let mut headers = self.headers.clone();
         headers.extend(draft.headers.clone());
+        let mut body = draft.body.clone();
         if let Some(signer) = signer {
-            signer.sign(&mut url, &mut headers).await?;
+            let request = Signed {
+                url: &mut url,
+                headers: &mut headers,
+                body: &mut body,
+            };
+            signer.sign(request).await?;
         }
         let mut request = reqwest::Request::new(draft.method.clone(), url);
         *request.headers_mut() = headers;
-        *request.body_mut() = draft.body.clone().map(Into::into);
+        *request.body_mut() = body.map(Into::into);
         let sent = Instant::now();
         let answer = self.http.execute(request).await;
         let response = answer.map_err(|e| transport(&e, at.clone()))?;

@@ -54,6 +54,11 @@ pub enum Error {
     TokenRefused { status: u16, at: Address },
     #[error("the answer of {at} holds no token where one was expected")]
     TokenMissing { at: Address },
+    #[error(
+        "the credential was refused (status {status}); it is not sent again for {} s",
+        left.as_secs().max(1)
+    )]
+    CircuitOpen { status: u16, left: Duration },
     #[error("the API asks to wait {} s, more than max_wait allows", after.as_secs())]
     RateLimited { after: Duration },
     #[error("redirected to {host}; redirects are not followed")]
@@ -212,6 +217,7 @@ impl Error {
             | Self::PaginatorUnknown { .. }
             | Self::TokenRefused { .. }
             | Self::TokenMissing { .. }
+            | Self::CircuitOpen { .. }
             | Self::RateLimited { .. }
             | Self::Redirect { .. }
             | Self::ForeignLink { .. }
@@ -305,6 +311,12 @@ impl Error {
                 "token_missing",
                 "compare client.auth.token_path with the answer of the token's server",
                 false,
+            ),
+            Self::CircuitOpen { .. } => (
+                Class::Auth,
+                "circuit_open",
+                "renew the credential in client.auth, or grant it the scope that it lacks, and reload; client.circuit says how long it is spared",
+                true,
             ),
             Self::RateLimited { .. } => (
                 Class::RateLimit,

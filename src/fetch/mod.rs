@@ -22,7 +22,11 @@ mod address;
 
 mod auth;
 
+mod circuit;
+
 mod client;
+
+mod credential;
 
 mod decode;
 
@@ -59,7 +63,7 @@ pub use walk::Walk;
 pub struct Api {
     client: client::Client,
     limiter: limiter::Limiter,
-    auth: Option<auth::Signer>,
+    credentials: credential::Credentials,
     config: config::source::Client,
 }
 
@@ -74,12 +78,7 @@ impl Api {
         Ok(Self {
             client: client::Client::new(&source.client)?,
             limiter: limiter::Limiter::new(&source.client.limits, source.client.max_in_flight),
-            auth: source
-                .client
-                .auth
-                .as_ref()
-                .map(|auth| auth::Signer::new(auth, &source.client))
-                .transpose()?,
+            credentials: credential::Credentials::new(&source.client)?,
             config: source.client.clone(),
         })
     }

@@ -49,6 +49,15 @@ enum Content {
     Raw(String),
 }
 
+pub(super) fn method(method: Method) -> reqwest::Method {
+    match method {
+        Method::Get => reqwest::Method::GET,
+        Method::Post => reqwest::Method::POST,
+        Method::Put => reqwest::Method::PUT,
+        Method::Patch => reqwest::Method::PATCH,
+    }
+}
+
 /// Method, URL and body of a walk's first request, which holds no key yet. Values of parameters are shown, they
 /// are what one looks for in a preview; parameters that are secrets are covered. Whoever shows it covers
 /// the secrets of the body.
@@ -100,12 +109,7 @@ impl Template {
             }
         }
         Ok(Self {
-            method: match endpoint.method {
-                Method::Get => reqwest::Method::GET,
-                Method::Post => reqwest::Method::POST,
-                Method::Put => reqwest::Method::PUT,
-                Method::Patch => reqwest::Method::PATCH,
-            },
+            method: method(endpoint.method),
             url,
             query,
             secret,
@@ -472,7 +476,7 @@ fn set(query: &mut Vec<(String, String)>, name: &str, value: String) {
 
 /// Sets a value in a JSON document, making objects on the way. List positions that do not exist,
 /// and steps through other values, leave the document as it is.
-fn put_in(document: &mut Value, path: &[Step], value: Value) {
+pub(super) fn put_in(document: &mut Value, path: &[Step], value: Value) {
     let Some((step, rest)) = path.split_first() else {
         *document = value;
         return;

@@ -10,12 +10,13 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Api, Decision, Error,
     auth::Signer,
+    circuit::Pass,
     client::{Answer, Head},
+    credential::Credential,
     decode::{Decoded, Decoder},
     request::Draft,
     rules::{Rules, Verdict},
     tally::Counters,
-    token::Tokens,
 };
 use crate::{
     clock,
@@ -29,6 +30,7 @@ const INLINE: usize = 2 << 20;
 /// One page to fetch, on behalf of one walk.
 pub(super) struct Job {
     pub(super) draft: Draft,
+    pub(super) credential: Arc<Credential>,
     /// Ordinal of the page, for errors.
     pub(super) page: u64,
     pub(super) decoder: Arc<Decoder>,
@@ -46,9 +48,10 @@ impl Api {
         let mut tries: u32 = 0;
         let mut renewed = false;
         loop {
-            let tokens = self.auth.as_ref().and_then(Signer::tokens);
-            let generation = tokens.map_or(0, Tokens::generation);
-            let error = match self.attempt(job).await {
+            let tokens = job.credential.signer.as_ref().and_then(Signer::tokens);
+            let generation = tokens.map_or(0, |tokens| tokens.generation());
+            let mut pass = None;
+            let error = match self.attempt(job, &mut pass).await {
                 Ok(fetched) => return Ok(fetched),
                 Err(error) => error,
             };
@@ -66,6 +69,9 @@ impl Api {
                 tokens.forget(generation.max(1)).await;
                 job.tally.retry();
                 continue;
+            }
+            if let Some(pass) = pass {
+                self.note_refusal(&error, pass);
             }
             tries += 1;
             let (most, hint) = match error.retry() {
@@ -105,23 +111,56 @@ impl Api {
         }
     }
 
-    async fn attempt(&self, job: &Job) -> Result<(Answer, Decoded), Error> {
+    /// Tells the credential's circuit that it was refused.
+    fn note_refusal(&self, error: &Error, pass: Pass<'_>) {
+        let first_401 = self.config.circuit.is_some_and(|rule| rule.first_401);
+        match error {
+            Error::Status { status: 401, .. } => pass.refused(401, first_401),
+            Error::Ruled {
+                action: Action::Refresh,
+                status,
+                ..
+            } => pass.refused(*status, first_401),
+            // Vendors count these whatever we take them for.
+            Error::Status {
+                status: status @ 403,
+                ..
+            }
+            | Error::Ruled {
+                status: status @ (401 | 403),
+                ..
+            } => pass.refused(*status, false),
+            // Servers of tokens count wrong passwords, whatever status they say it with.
+            Error::TokenRefused { status, .. } => pass.refused(*status, true),
+            _ => {}
+        }
+    }
+
+    async fn attempt<'a>(
+        &self,
+        job: &'a Job,
+        pass: &mut Option<Pass<'a>>,
+    ) -> Result<(Answer, Decoded), Error> {
         let mut permit = self
             .limiter
             .permit(self.config.retry.max_wait, &job.cancel)
             .await?;
         job.tally.waited_for_limit(permit.waited);
+        let pass = pass.insert(job.credential.circuit.pass()?);
         failpoint::reach("fetch.before_request");
         job.tally.request();
         let begun = Instant::now();
         let exchange = async {
-            let head = self.client.ask(&job.draft, self.auth.as_ref()).await;
+            let signer = job.credential.signer.as_ref();
+            let head = self.client.ask(&job.draft, signer).await;
             if !matches!(head, Err(Error::Transport { .. })) {
                 permit.answered();
             }
             let head = head?;
             failpoint::reach("fetch.after_headers");
-            self.judge(head, job).await
+            let judged = self.judge(head, job).await?;
+            pass.accepted();
+            Ok(judged)
         };
         let answer = tokio::select! {
             biased;

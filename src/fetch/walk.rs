@@ -17,6 +17,7 @@ use url::Url;
 use super::{
     Api, Error, Page, Position, Tally, WalkPlan,
     client::Answer,
+    credential::Credential,
     decode::{Decoded, Decoder},
     paginate::{Ending, Onward, Pager, Seen, detect},
     request::Template,
@@ -108,6 +109,7 @@ impl Walk {
 /// The walk's own task.
 struct Driver {
     api: Arc<Api>,
+    credential: Arc<Credential>,
     template: Template,
     decoder: Arc<Decoder>,
     rules: Arc<Rules>,
@@ -140,6 +142,7 @@ impl Driver {
     ) -> Result<Self, Error> {
         let base = api.client.base();
         Ok(Self {
+            credential: api.credentials.of(&plan.endpoint)?,
             template: Template::new(base, &plan)?,
             decoder: Arc::new(Decoder::new(&plan.endpoint)),
             rules: Arc::new(Rules::new(&plan.endpoint.rules)),
@@ -188,7 +191,7 @@ impl Driver {
                 let suggestion = detect::suggest(&answer).into();
                 return Err(Error::PaginatorUnknown { suggestion });
             }
-            let (onward, repeated) = self.pager.after(&seen, self.api.auth.as_ref())?;
+            let (onward, repeated) = self.pager.after(&seen, self.credential.signer.as_ref())?;
             decoded.records.drain(..repeated.min(decoded.records.len()));
             let (next, ending) = match onward {
                 Onward::Next(next) => (Some(self.template.without_secrets(next)), None),
@@ -266,6 +269,7 @@ impl Driver {
         let url = draft.url.clone();
         let job = Job {
             draft,
+            credential: Arc::clone(&self.credential),
             page,
             decoder: Arc::clone(&self.decoder),
             rules: Arc::clone(&self.rules),

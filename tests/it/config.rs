@@ -4,9 +4,10 @@ use std::{fmt::Write as _, time::Duration};
 
 use rosterd::config::{
     self, Config, Environment, Problems,
+    auth::{Auth, Place},
     endpoint::Selector,
     paginator::{Paginator, Target, Unit},
-    source::{Auth, KeyLocation, WriteDisposition},
+    source::WriteDisposition,
 };
 use serde_json::{Value, json};
 
@@ -92,15 +93,11 @@ fn the_example_needs_two_variables_and_no_more() {
     let [hr] = config.sources.as_slice() else {
         panic!("one source")
     };
-    let Some(Auth::ApiKey {
-        name,
-        key,
-        location: KeyLocation::Query,
-    }) = &hr.client.auth
-    else {
-        panic!("a key in the query")
+    let Some(Auth::Key(key)) = &hr.client.auth else {
+        panic!("a key")
     };
-    assert_eq!((name.as_str(), key.expose()), ("api_key", CANARY));
+    assert_eq!(key.place, Place::Query("api_key".into()));
+    assert_eq!(key.form.filled(&key.key).expose(), CANARY);
     let names: Vec<&str> = hr.resources.iter().map(|r| r.name.as_str()).collect();
     assert_eq!(names, ["employees", "absences", "timesheets"]);
     for resource in &hr.resources {
@@ -201,10 +198,10 @@ fn scalars_keep_their_text() {
     incremental: {cursor_path: n, initial_value: 1.10, start_param: since}"#,
     ));
     let client = &config.sources[0].client;
-    let Some(Auth::Bearer { token }) = &client.auth else {
+    let Some(Auth::Key(token)) = &client.auth else {
         panic!("a map without type is a bearer token")
     };
-    assert_eq!(token.expose(), "00123");
+    assert_eq!(token.form.filled(&token.key).expose(), "Bearer 00123");
     let headers: Vec<&str> = client
         .headers
         .values()
@@ -676,10 +673,10 @@ fn the_environment_overrides_the_file() {
     assert_eq!(config.daemon.timezone, chrono_tz::Europe::Berlin);
     assert_eq!(config.database.max_connections, 3);
     assert_eq!(config.database.url.unwrap().expose(), "postgres://${x}");
-    let Some(Auth::Bearer { token }) = &config.sources[0].client.auth else {
+    let Some(Auth::Key(token)) = &config.sources[0].client.auth else {
         panic!("a token")
     };
-    assert_eq!(token.expose(), "00123");
+    assert_eq!(token.key.expose(), "00123");
 }
 
 #[test]
@@ -822,6 +819,10 @@ fn instance(
     sections: &mut Vec<(String, Vec<String>)>,
 ) -> Value {
     if let Some(name) = schema.get("$ref").and_then(Value::as_str) {
+        // A credential may need another one; two of them are enough to see.
+        if path.matches(".auth").count() > 2 {
+            return Value::Null;
+        }
         let target = root.pointer(name.trim_start_matches('#')).unwrap();
         return instance(root, target, pick, path, sections);
     }
@@ -873,7 +874,7 @@ fn instance(
 fn the_schema_and_the_loader_know_the_same_keys() {
     let schema = config::schema();
     let mut count = 0;
-    for pick in 0..6 {
+    for pick in 0..8 {
         let mut sections = Vec::new();
         let file = instance(&schema, &schema, pick, "", &mut sections);
         let problems = refused(&file.to_string());

@@ -8,6 +8,8 @@ mod answers;
 
 mod api_trouble;
 
+mod auth;
+
 mod apis;
 
 mod boundaries;

@@ -7,8 +7,24 @@ use serde_json::Value;
 use super::{Decode, declare::or_null};
 use crate::config::{
     problem::Problems,
-    tree::{Content, Node},
+    secret::SecretJson,
+    tree::{Content, MASK, Node},
 };
+
+/// A section that may hold itself.
+impl<T: Decode> Decode for Box<T> {
+    fn decode(node: &Node, problems: &mut Problems) -> Option<Self> {
+        T::decode(node, problems).map(Self::new)
+    }
+
+    fn show(&self) -> Value {
+        T::show(self)
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Schema {
+        T::schema(generator)
+    }
+}
 
 /// A key that may be switched off by null.
 impl<T: Decode> Decode for Option<T> {
@@ -171,5 +187,37 @@ impl Decode for Json {
 
     fn schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({})
+    }
+}
+
+impl Decode for SecretJson {
+    fn decode(node: &Node, problems: &mut Problems) -> Option<Self> {
+        match &node.content {
+            Content::Broken => None,
+            Content::Map(_) | Content::List(_) => Some(Self::new(node.to_json(false))),
+            Content::Null | Content::Scalar(_) => {
+                node.wrong(problems, "expected a map or a list");
+                None
+            }
+        }
+    }
+
+    fn show(&self) -> Value {
+        fn masked(value: &Value) -> Value {
+            match value {
+                Value::Array(items) => items.iter().map(masked).collect(),
+                Value::Object(map) => Value::Object(
+                    map.iter()
+                        .map(|(key, value)| (key.clone(), masked(value)))
+                        .collect(),
+                ),
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => MASK.into(),
+            }
+        }
+        masked(self.expose())
+    }
+
+    fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["object", "array"] })
     }
 }

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use rosterd::{
     config::{
         Secret, Source,
-        source::{Auth, KeyLocation},
+        auth::{Auth, Form, Key as KnownKey, Place},
     },
     fault::Class,
     fetch,
@@ -185,11 +185,11 @@ async fn faults_that_stay_have_a_class_and_a_code() {
         api.require(Key::Query("api_key", KEY));
         api.collection("employees").fill(15);
         let mut keyed = impatient(source(&api.url()), &fault);
-        keyed.client.auth = Some(Auth::ApiKey {
-            name: "api_key".into(),
+        keyed.client.auth = Some(Auth::Key(KnownKey {
             key: Secret::new(KEY.into()),
-            location: KeyLocation::Query,
-        });
+            form: Form::bare(),
+            place: Place::Query("api_key".into()),
+        }));
         api.page(0).goes(fault).always();
         let walked = walk(&keyed, plan(offset(10, stop(Some("total"), None)))).await;
         let error = walked.end.unwrap_err();

@@ -1,45 +1,51 @@
 //! Where the key goes.
 
-use rosterd::{
-    config::{
-        Secret,
-        source::{Auth, KeyLocation},
-    },
-    fetch,
-};
+use rosterd::fetch;
 
-use super::{expect_all, plan, source, walk, yaml};
+use super::{auth_of, expect_all, plan, source, walk, yaml};
 use crate::support::api::{Api, Fault, Key, Paging};
 
 #[tokio::test]
 async fn a_key_goes_to_its_origin_only_and_is_shown_nowhere() {
-    let api_key = |location| Auth::ApiKey {
-        name: "x-key".into(),
-        key: Secret::new("s3cret".into()),
-        location,
-    };
-    let secret = |text: &str| Secret::new(text.into());
     for (auth, key) in [
-        (api_key(KeyLocation::Query), Key::Query("x-key", "s3cret")),
-        (api_key(KeyLocation::Header), Key::Header("x-key", "s3cret")),
         (
-            api_key(KeyLocation::Cookie),
+            "{type: api_key, name: x-key, api_key: s3cret, location: param}",
+            Key::Query("x-key", "s3cret"),
+        ),
+        (
+            "{type: api_key, name: x-key, api_key: s3cret}",
+            Key::Header("x-key", "s3cret"),
+        ),
+        (
+            "{type: api_key, api_key: s3cret, template: 'Token token={key}'}",
+            Key::Header("authorization", "Token token=s3cret"),
+        ),
+        (
+            "{type: api_key, api_key: s3cret, template: 'AfasToken {key.base64}'}",
+            Key::Header("authorization", "AfasToken czNjcmV0"),
+        ),
+        (
+            "{type: api_key, name: x-key, api_key: s3cret, location: cookie}",
             Key::Header("cookie", "x-key=s3cret"),
         ),
         (
-            Auth::Bearer {
-                token: secret("s3cret"),
-            },
+            "{token: s3cret}",
             Key::Header("authorization", "Bearer s3cret"),
         ),
         (
-            Auth::HttpBasic {
-                username: secret("me"),
-                password: secret("s3cret"),
-            },
+            "{token: s3cret, scheme: SSWS}",
+            Key::Header("authorization", "SSWS s3cret"),
+        ),
+        (
+            "{type: http_basic, username: me, password: s3cret}",
             Key::Header("authorization", "Basic bWU6czNjcmV0"),
         ),
+        (
+            "{type: http_basic, username: s3cret}",
+            Key::Header("authorization", "Basic czNjcmV0Og=="),
+        ),
     ] {
+        let auth = auth_of(auth);
         let api = Api::start().await;
         let evil = Api::start().await;
         api.require(key);

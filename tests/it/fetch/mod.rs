@@ -6,6 +6,7 @@ use indexmap::IndexMap;
 use rosterd::{
     config::{
         self, Source,
+        auth::Auth,
         endpoint::{DottedPath, Endpoint, Method, Selector, Step},
         paginator::Paginator,
         source::{Client, Retry, Timeouts},
@@ -14,6 +15,8 @@ use rosterd::{
 };
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
+
+mod circuit;
 
 mod faults;
 
@@ -105,11 +108,21 @@ fn source(url: &str) -> Source {
                 read: Duration::from_secs(5),
                 total: Duration::from_secs(10),
             },
+            circuit: None,
             max_body: 8 << 20,
             allow_http: false,
         },
         resources: Vec::new(),
     }
+}
+
+/// `client.auth` as the configuration reads it.
+fn auth_of(yaml: &str) -> Auth {
+    let file = format!(
+        "sources: {{hr: {{client: {{base_url: 'https://a.test', auth: {yaml}}}, resources: [{{name: e, primary_key: id, endpoint: {{path: e, method: POST, paginator: single_page}}}}]}}}}"
+    );
+    let config = config::from_str(&file).unwrap_or_else(|problems| panic!("{problems}"));
+    config.sources[0].client.auth.clone().unwrap()
 }
 
 /// A whole walk.

@@ -9,14 +9,14 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::post,
 };
-use rosterd::{config, fetch};
+use rosterd::{config::auth::Auth, fetch};
 use serde_json::{Value, json};
 use tokio_util::{
     sync::CancellationToken,
     task::{AbortOnDropHandle, TaskTracker},
 };
 
-use super::{expect_all, offset, plan, source, stop, walk};
+use super::{auth_of, expect_all, offset, plan, source, stop, walk};
 use crate::support::api::{Api, Key};
 
 /// Answers one status and body to each request, the last one again and again.
@@ -54,17 +54,8 @@ impl TokenServer {
     }
 }
 
-/// `client.auth` as the configuration reads it.
-fn auth(yaml: &str) -> config::source::Auth {
-    let file = format!(
-        "sources: {{hr: {{client: {{base_url: 'https://a.test', auth: {yaml}}}, resources: [{{name: e, primary_key: id, endpoint: {{path: e, paginator: single_page}}}}]}}}}"
-    );
-    let config = config::from_str(&file).unwrap();
-    config.sources[0].client.auth.clone().unwrap()
-}
-
-fn credentials(url: &str, more: &str) -> config::source::Auth {
-    auth(&format!(
+fn credentials(url: &str, more: &str) -> Auth {
+    auth_of(&format!(
         "{{type: oauth2_client_credentials, access_token_url: '{url}', client_id: me, client_secret: s3cr&t {more}}}"
     ))
 }
@@ -120,7 +111,7 @@ async fn a_token_is_asked_for_in_every_configured_way() {
 async fn a_session_token_goes_where_it_is_wanted() {
     for (place, key) in [
         (
-            "location: header, prefix: 'Token '",
+            "location: header, template: 'Token {token}'",
             Key::Header("authorization", "Token tok"),
         ),
         (
@@ -137,8 +128,8 @@ async fn a_session_token_goes_where_it_is_wanted() {
         api.collection("employees").fill(12);
         api.require(key);
         let mut source = source(&api.url());
-        source.client.auth = Some(auth(&format!(
-            "{{type: session, login_url: '{}', fields: {{user: u, password: p}}, {place}}}",
+        source.client.auth = Some(auth_of(&format!(
+            "{{type: session, request: {{url: '{}', json: {{user: u, password: p}}}}, {place}}}",
             server.url
         )));
 

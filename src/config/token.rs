@@ -1,0 +1,364 @@
+//! Credentials that must be asked for: OAuth 2.0 grants and logins.
+//!
+//! All of them are one thing: a request, the places in its answer, and where the token then goes. A kind
+//! only says how the request is made, so what holds for one (sharing, renewing, encryption) holds
+//! for all.
+
+use std::time::Duration;
+
+use indexmap::IndexMap;
+use serde_json::Value;
+use url::Url;
+
+use super::{
+    Secret,
+    auth::{Auth, AuthFile, Form, LocationFile, Place, check_secret, form, is_token, place},
+    client::is_loopback,
+    decode::{Period, Tried, section, words},
+    endpoint::{DottedPath, Method, MethodFile},
+    problem::Problems,
+    secret::SecretJson,
+    tree::Node,
+};
+
+/// A token that is asked for first, kept, and renewed before it expires.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenAuth {
+    pub request: TokenRequest,
+    pub token_path: DottedPath,
+    /// Seconds that the token is good for, or the moment until which it is.
+    pub expires_path: DottedPath,
+    /// Taken when the answer does not say how long the token is good for.
+    pub lifetime: Duration,
+    /// How the token is written in the requests that it opens, and where it goes.
+    pub form: Form,
+    pub place: Place,
+}
+
+/// The request that is answered with a token.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenRequest {
+    pub method: Method,
+    /// The only other origin that gets a credential.
+    pub url: Url,
+    pub params: IndexMap<String, Secret>,
+    pub headers: IndexMap<String, Secret>,
+    pub body: TokenBody,
+    /// Who we are to the server that gives the token.
+    pub auth: Option<Auth>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum TokenBody {
+    Empty,
+    Form(IndexMap<String, Secret>),
+    Json(SecretJson),
+}
+
+impl TokenAuth {
+    /// Everything in it that must not be seen.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<Secret> {
+        let TokenRequest {
+            params,
+            headers,
+            body,
+            auth,
+            ..
+        } = &self.request;
+        let mut secrets: Vec<Secret> = params.values().chain(headers.values()).cloned().collect();
+        match body {
+            TokenBody::Empty => {}
+            TokenBody::Form(fields) => secrets.extend(fields.values().cloned()),
+            TokenBody::Json(json) => secrets.extend(json.texts()),
+        }
+        secrets.extend(auth.iter().flat_map(Auth::secrets));
+        secrets
+    }
+}
+
+section! {
+    /// A token from an OAuth 2.0 server, for the client itself. Shared by all resources of the source and renewed before it expires.
+    pub(super) struct ClientCredentialsFile {
+        /// Where the token is asked for.
+        access_token_url: Url; required,
+        /// The client.
+        client_id: Secret; required,
+        /// Its secret.
+        client_secret: Secret; required,
+        /// More fields of the request: `scope`, `audience`. `grant_type` may be overridden here.
+        access_token_request_data: IndexMap<String, Secret>,
+        /// More headers of the request.
+        headers: IndexMap<String, Secret>,
+        /// Where client and secret go: in the `body`, or as user and password in the header (`basic`).
+        client_auth: ClientAuthFile = "body",
+        /// How the body is written: `form` or `json`.
+        request_format: FormatFile = "form",
+        /// Place of the token in the answer.
+        token_path: DottedPath = "access_token",
+        /// Place of its life in seconds, or of the moment when it ends (RFC 3339, or seconds or milliseconds since 1970).
+        expires_path: DottedPath = "expires_in",
+        /// Life of a token whose answer names none.
+        default_token_expiration: Period = "1h",
+        /// Where the token goes: `header`, `query` (or `param`), `cookie`, `body`.
+        location: LocationFile = "header",
+        /// Name of that header, parameter or cookie; in the body its path.
+        name: String = "Authorization",
+        /// How it is written there. Left out: `Bearer {token}` in a header, `{token}` elsewhere.
+        template: String,
+    }
+    later ["access_token", "session"]
+}
+
+words! {
+    /// Where a client's credentials go in a token's request.
+    pub(super) enum ClientAuthFile {
+        Body = "body",
+        Basic = "basic",
+    }
+}
+
+words! {
+    /// How the body of a token's request is written.
+    pub(super) enum FormatFile {
+        Form = "form",
+        Json = "json",
+    }
+}
+
+section! {
+    /// A token that a login gives. Shared by all resources of the source, renewed before it expires; a refused one is fetched anew once.
+    pub(super) struct SessionFile {
+        /// The login.
+        request: Tried<LoginFile>; required,
+        /// Place of the token in the answer.
+        token_path: DottedPath = "token",
+        /// Place of its life in seconds, or of the moment when it ends (RFC 3339, or seconds or milliseconds since 1970).
+        expires_path: DottedPath = "expires_in",
+        /// Life of a token whose answer names none.
+        lifetime: Period = "1h",
+        /// Where the token goes: `header`, `query` (or `param`), `cookie`, `body`.
+        location: LocationFile = "header",
+        /// Name of that header, parameter or cookie; in the body its path.
+        name: String = "Authorization",
+        /// How it is written there. Left out: `Bearer {token}` in a header, `{token}` elsewhere.
+        template: String,
+    }
+}
+
+section! {
+    /// A login, described like any request. Its values are treated as secrets.
+    pub(super) struct LoginFile {
+        /// Where it is sent.
+        url: Url; required,
+        /// `GET`, `POST`, `PUT` or `PATCH`.
+        method: MethodFile = "POST",
+        /// Parameters of the query.
+        params: IndexMap<String, Secret>,
+        /// Headers.
+        headers: IndexMap<String, Secret>,
+        /// JSON body: user, password, company.
+        json: SecretJson,
+        /// Body as a form, instead of `json`.
+        data: IndexMap<String, Secret>,
+        /// Who we are to the login itself; any kind of `auth`, another token too.
+        auth: Box<Tried<AuthFile>>,
+    }
+}
+
+impl ClientCredentialsFile {
+    pub(super) fn resolve(&self, node: &Node, problems: &mut Problems) -> Option<Auth> {
+        let request = Grant {
+            url: &self.access_token_url,
+            kind: "client_credentials",
+            client: Some((&self.client_id, &self.client_secret)),
+            client_auth: self.client_auth,
+            format: self.request_format,
+            more: self.access_token_request_data.as_ref(),
+            headers: self.headers.as_ref(),
+        }
+        .request(node, problems);
+        let (form, place) = ways(
+            self.location,
+            &self.name,
+            self.template.as_deref(),
+            node,
+            problems,
+        )?;
+        Some(Auth::Token(Box::new(TokenAuth {
+            request,
+            token_path: self.token_path.clone(),
+            expires_path: self.expires_path.clone(),
+            lifetime: self.default_token_expiration.0,
+            form,
+            place,
+        })))
+    }
+}
+
+impl SessionFile {
+    pub(super) fn resolve(&self, node: &Node, problems: &mut Problems) -> Option<Auth> {
+        let login = node.nearest(&["request"]);
+        let request = match &self.request.0 {
+            Some(file) => file.resolve(login, problems),
+            None => None,
+        };
+        let (form, place) = ways(
+            self.location,
+            &self.name,
+            self.template.as_deref(),
+            node,
+            problems,
+        )?;
+        Some(Auth::Token(Box::new(TokenAuth {
+            request: request?,
+            token_path: self.token_path.clone(),
+            expires_path: self.expires_path.clone(),
+            lifetime: self.lifetime.0,
+            form,
+            place,
+        })))
+    }
+}
+
+impl LoginFile {
+    fn resolve(&self, node: &Node, problems: &mut Problems) -> Option<TokenRequest> {
+        check_token_url(&self.url, node.nearest(&["url"]), problems);
+        check_headers(self.headers.as_ref(), node, problems);
+        let method = self.method.resolve();
+        let body = match (&self.json, &self.data) {
+            (Some(_), Some(_)) => {
+                node.nearest(&["data"])
+                    .wrong(problems, "`json` and `data` exclude each other");
+                TokenBody::Empty
+            }
+            (Some(json), None) => TokenBody::Json(json.clone()),
+            (None, Some(fields)) => TokenBody::Form(fields.clone()),
+            (None, None) => TokenBody::Empty,
+        };
+        if method == Method::Get && body != TokenBody::Empty {
+            node.nearest(&["method"])
+                .wrong(problems, "a body needs `method: POST`");
+        }
+        let auth = match self.auth.as_deref() {
+            Some(Tried(file)) => {
+                let at = node.nearest(&["auth"]);
+                let auth = file.as_ref()?.resolve(at, problems)?;
+                if auth.body_place().is_some() && !matches!(body, TokenBody::Json(_)) {
+                    at.nearest(&["location"])
+                        .wrong(problems, "a place in the body needs `json`");
+                }
+                Some(auth)
+            }
+            None => None,
+        };
+        Some(TokenRequest {
+            method,
+            url: self.url.clone(),
+            params: self.params.clone().unwrap_or_default(),
+            headers: self.headers.clone().unwrap_or_default(),
+            body,
+            auth,
+        })
+    }
+}
+
+/// What the requests of all OAuth 2.0 grants have in common.
+struct Grant<'a> {
+    url: &'a Url,
+    kind: &'a str,
+    client: Option<(&'a Secret, &'a Secret)>,
+    client_auth: ClientAuthFile,
+    format: FormatFile,
+    more: Option<&'a IndexMap<String, Secret>>,
+    headers: Option<&'a IndexMap<String, Secret>>,
+}
+
+impl Grant<'_> {
+    fn request(&self, node: &Node, problems: &mut Problems) -> TokenRequest {
+        check_token_url(self.url, node.nearest(&["access_token_url"]), problems);
+        check_headers(self.headers, node, problems);
+        let mut fields =
+            IndexMap::from([("grant_type".to_owned(), Secret::new(self.kind.to_owned()))]);
+        let mut auth = None;
+        if let Some((id, secret)) = self.client {
+            check_secret(id, node.nearest(&["client_id"]), problems);
+            check_secret(secret, node.nearest(&["client_secret"]), problems);
+            match self.client_auth {
+                ClientAuthFile::Basic => {
+                    auth = Some(Auth::HttpBasic {
+                        username: id.clone(),
+                        password: secret.clone(),
+                    });
+                }
+                ClientAuthFile::Body => {
+                    fields.insert("client_id".to_owned(), id.clone());
+                    fields.insert("client_secret".to_owned(), secret.clone());
+                }
+            }
+        }
+        fields.extend(self.more.cloned().into_iter().flatten());
+        TokenRequest {
+            method: Method::Post,
+            url: self.url.clone(),
+            params: IndexMap::new(),
+            headers: self.headers.cloned().unwrap_or_default(),
+            body: match self.format {
+                FormatFile::Form => TokenBody::Form(fields),
+                FormatFile::Json => TokenBody::Json(SecretJson::new(Value::Object(
+                    fields
+                        .into_iter()
+                        .map(|(name, value)| (name, value.expose().into()))
+                        .collect(),
+                ))),
+            },
+            auth,
+        }
+    }
+}
+
+/// How the token is written and where it goes.
+fn ways(
+    location: LocationFile,
+    name: &str,
+    template: Option<&str>,
+    node: &Node,
+    problems: &mut Problems,
+) -> Option<(Form, Place)> {
+    let place = place(location, name, node.nearest(&["name"]), problems);
+    let form = match (template, location) {
+        (Some(text), _) => form(text, "token", node.nearest(&["template"]), problems),
+        (None, LocationFile::Header) => Some(Form::behind("Bearer ")),
+        (None, LocationFile::Query | LocationFile::Cookie | LocationFile::Body) => {
+            Some(Form::bare())
+        }
+    };
+    Some((form?, place?))
+}
+
+/// Client and secret cross the network on the way there.
+fn check_token_url(url: &Url, node: &Node, problems: &mut Problems) {
+    match url.scheme() {
+        "https" if url.host().is_some() => {}
+        "http" if is_loopback(url) => {}
+        _ => node.wrong(problems, "expected a URL that begins with https://"),
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        node.wrong(problems, "credentials do not belong in the URL");
+    }
+}
+
+fn check_headers(headers: Option<&IndexMap<String, Secret>>, node: &Node, problems: &mut Problems) {
+    for (name, value) in headers.into_iter().flatten() {
+        let at = node.nearest(&["headers", name]);
+        if !is_token(name) {
+            at.wrong(
+                problems,
+                "expected the name of a header: letters, digits, `-`, `_`",
+            );
+        }
+        if value.expose().contains(char::is_control) {
+            at.wrong(problems, "holds a line break or control character");
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Credentials as they stand in the configuration: what is refused, and where.
+
+use rosterd::config;
+
+/// Problems as `path: message`, of a source with these lines under `client` and these resources.
+fn problems(client: &str, resources: &str) -> Vec<String> {
+    let indented =
+        |text: &str| -> String { text.lines().map(|line| format!("      {line}\n")).collect() };
+    let file = format!(
+        "sources:\n  hr:\n    client:\n      base_url: https://api.example.com\n{}    resources:\n{}",
+        indented(client),
+        indented(resources)
+    );
+    match config::from_str(&file) {
+        Ok(_) => Vec::new(),
+        Err(problems) => problems
+            .iter()
+            .map(|problem| {
+                let line = problem.to_string();
+                let line = line.strip_prefix("rosterd.yaml:").unwrap();
+                line.replace("sources.hr.", "")
+            })
+            .collect(),
+    }
+}
+
+const PLAIN: &str = "- {name: a, endpoint: {paginator: single_page}}";
+
+/// What is wrong with `client.auth`; `expected`: line, path below `client`, and a part of the message.
+#[track_caller]
+fn expect(client: &str, resources: &str, expected: &[(u32, &str, &str)]) {
+    let told = problems(client, resources);
+    assert_eq!(told.len(), expected.len(), "{client}: {told:#?}");
+    for (told, (line, path, message)) in told.iter().zip(expected) {
+        let place = told.split(' ').next().unwrap();
+        assert!(place.starts_with(&format!("{line}:")), "{client}: {told}");
+        assert!(told.contains(&format!(": {path}: ")), "{client}: {told}");
+        assert!(told.contains(message), "{client}: {told}");
+    }
+}
+
+#[test]
+fn credentials_that_cannot_be_sent_are_refused() {
+    expect(
+        "auth: {type: api_key, api_key: k, location: body, name: 'a[', template: 'Token'}
+retry: {statuses: [403, 429]}
+circuit: {refusals: 0, per: 0s}",
+        "- name: a
+  endpoint: {paginator: single_page, auth: {type: http_basic, username: a, scheme: x}}
+- name: b
+  endpoint: {paginator: single_page, auth: {token: t, scheme: 'a b'}}",
+        &[
+            (5, "client.auth.name", "a path into the body"),
+            (5, "client.auth.template", "one `{key}`"),
+            (6, "client.retry.statuses", "never tried again"),
+            (7, "client.circuit.refusals", "at least 1"),
+            (7, "client.circuit.per", "above zero"),
+            (10, "resources[0].endpoint.auth.scheme", "unknown key"),
+            (12, "resources[1].endpoint.auth.scheme", "one word"),
+        ],
+    );
+    expect(
+        "auth: {type: api_key, api_key: 'a;b', location: cookie, name: sid}",
+        PLAIN,
+        &[(5, "client.auth.api_key", "a cookie cannot")],
+    );
+}
+
+#[test]
+fn a_key_in_the_body_needs_a_body_with_room_for_it() {
+    expect(
+        "auth: {type: api_key, api_key: k, location: body, name: auth.key}",
+        "- {name: a, endpoint: {paginator: single_page}}
+- {name: b, endpoint: {method: POST, json: [1], paginator: single_page}}
+- {name: c, endpoint: {method: POST, data: text, paginator: single_page}}
+- {name: d, endpoint: {method: POST, paginator: single_page}}
+- {name: e, endpoint: {paginator: single_page, auth: {token: t}}}",
+        &[
+            (7, "resources[0].endpoint", "needs `method: POST`"),
+            (8, "resources[1].endpoint.json", "expected a map"),
+            (9, "resources[2].endpoint.data", "expected a map"),
+        ],
+    );
+}
+
+#[test]
+fn logins_that_cannot_be_sent_are_refused() {
+    expect(
+        "auth:
+  type: session
+  request:
+    url: http://a.example.com
+    method: GET
+    json: {a: 1}
+    data: {a: 1}
+    headers: {'a b': c}
+    auth: {type: api_key, api_key: k, location: body}
+  template: '{key}'",
+        PLAIN,
+        &[
+            (8, "client.auth.request.url", "https://"),
+            (11, "client.auth.request.data", "exclude each other"),
+            (
+                12,
+                "client.auth.request.headers[\"a b\"]",
+                "name of a header",
+            ),
+            (13, "client.auth.request.auth.location", "needs `json`"),
+            (14, "client.auth.template", "one `{token}`"),
+        ],
+    );
+    expect(
+        "auth: {type: session}",
+        PLAIN,
+        &[(5, "client.auth", "the key `request` is missing")],
+    );
+}
