@@ -4,16 +4,17 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::Value;
 
 use super::{
-    decode::{Decode, section, words},
+    decode::{Decode, Json, section, words},
+    endpoint::DottedPath,
     problem::Problems,
-    source::{DeleteMode, Deletes, WriteDisposition},
+    source::{DeleteMode, Deletes, Flag, WriteDisposition},
     tree::Node,
 };
 
 section! {
     /// How records that are gone are noticed, and what becomes of their rows.
     pub(super) struct DeletesFile {
-        /// `none`: rows stay for ever. `snapshot`: what a proven, complete, full walk did not see is gone; with `incremental` that is `rosterd sync --full`.
+        /// `none`: rows stay for ever. `snapshot`: what a proven, complete, full walk did not see is gone; with `incremental` that is `rosterd sync --full`. `flag`: a field of the record says so.
         mode: DeleteWord; required,
         /// Rows are deleted. False: they stay and get the time in `_deleted_at`.
         hard: bool = "false",
@@ -21,6 +22,10 @@ section! {
         max_fraction: f64 = "0.2",
         /// Under `snapshot`: so many rows may go at once, whatever share of the table they are.
         floor: u64 = "10",
+        /// Under `flag`: the field that says so: `is_deleted`, `status`.
+        field: DottedPath,
+        /// Under `flag`: the values that say so: `[terminated, merged]`. Left out: every value but null and false.
+        values: Vec<Json>,
     }
 }
 
@@ -29,8 +34,9 @@ words! {
     pub(super) enum DeleteWord {
         None = "none",
         Snapshot = "snapshot",
+        Flag = "flag",
     }
-    later ["flag", "feed"]
+    later ["feed"]
 }
 
 /// The section, or its mode alone.
@@ -68,7 +74,29 @@ impl DeletesFile {
         let mode = match self.mode {
             DeleteWord::None => DeleteMode::None,
             DeleteWord::Snapshot => DeleteMode::Snapshot,
+            DeleteWord::Flag => DeleteMode::Flag,
         };
+        let is_flag = mode == DeleteMode::Flag;
+        if is_flag != self.field.is_some() {
+            node.nearest(&["field"]).wrong(
+                problems,
+                "`mode: flag` needs a `field`, and no other mode has one",
+            );
+        }
+        if self.values.is_some() && !is_flag {
+            node.nearest(&["values"])
+                .wrong(problems, "only `mode: flag` has values");
+        }
+        let mut values = Vec::new();
+        for value in self.values.iter().flatten() {
+            match &value.value {
+                Value::Array(_) | Value::Object(_) | Value::Null => {
+                    node.nearest(&["values"])
+                        .wrong(problems, "expected texts, numbers, true or false");
+                }
+                value => values.push(value.clone()),
+            }
+        }
         if mode != DeleteMode::None && disposition != WriteDisposition::Merge {
             node.nearest(&["mode"]).wrong(
                 problems,
@@ -80,6 +108,10 @@ impl DeletesFile {
             hard: self.hard,
             max_fraction: self.max_fraction,
             floor: self.floor,
+            flag: self.field.clone().filter(|_| is_flag).map(|field| Flag {
+                field,
+                values: self.values.is_some().then_some(values),
+            }),
         }
     }
 }

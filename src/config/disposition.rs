@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{
     columns::{ColumnHint, Order},
-    decode::{Decode, section, words},
+    decode::{Decode, OneOrMany, section, words},
     endpoint::{DottedPath, Endpoint},
     problem::Problems,
     source::{Strategy, Version, VersionField, WriteDisposition},
@@ -41,10 +41,12 @@ section! {
         strategy: StrategyWord,
         /// With `delete-insert`, as in dlt: the source gives each key once. rosterd looks all the same, since two rows of one key cannot stand in the table.
         deduplicated: bool,
+        /// As the resource's own `merge_key`.
+        merge_key: OneOrMany<DottedPath>,
     }
     later [
         "validity_column_names", "active_record_timestamp", "boundary_timestamp",
-        "row_version_column_name", "merge_key",
+        "row_version_column_name",
     ]
 }
 
@@ -60,6 +62,7 @@ impl Decode for DispositionFile {
                     disposition,
                     strategy: None,
                     deduplicated: None,
+                    merge_key: None,
                 })
             }),
             None => DispositionMapFile::decode(node, problems).map(Self),
@@ -67,10 +70,12 @@ impl Decode for DispositionFile {
     }
 
     fn show(&self) -> Value {
-        let is_short = self.0.strategy.is_none() && self.0.deduplicated.is_none();
-        match is_short {
-            true => self.0.disposition.show(),
-            false => self.0.show(),
+        let is_long = self.0.strategy.is_some()
+            || self.0.deduplicated.is_some()
+            || self.0.merge_key.is_some();
+        match is_long {
+            true => self.0.show(),
+            false => self.0.disposition.show(),
         }
     }
 
@@ -88,12 +93,22 @@ pub(super) struct Disposition {
 }
 
 impl DispositionFile {
+    pub(super) fn merge_key(&self) -> &[DottedPath] {
+        self.0.merge_key.as_ref().map_or(&[], |key| &key.0)
+    }
+
     /// Whether the resource is left alone, whatever else is said of it.
     pub(super) fn skips(&self) -> bool {
         self.0.disposition == DispositionWord::Skip
     }
 
-    pub(super) fn resolve(&self, node: &Node, problems: &mut Problems) -> Disposition {
+    /// `by_sets`: a merge key is given, here or beside.
+    pub(super) fn resolve(
+        &self,
+        by_sets: bool,
+        node: &Node,
+        problems: &mut Problems,
+    ) -> Disposition {
         let word = match self.0.disposition {
             // Looked at like any other, so that what is wrong in it is told.
             DispositionWord::Append | DispositionWord::Skip => WriteDisposition::Append,
@@ -107,6 +122,15 @@ impl DispositionFile {
         if self.0.deduplicated.is_some() && self.0.strategy != Some(StrategyWord::DeleteInsert) {
             node.nearest(&["deduplicated"])
                 .wrong(problems, "belongs to `strategy: delete-insert`");
+        }
+        if by_sets
+            && (word != WriteDisposition::Merge
+                || !matches!(self.0.strategy, None | Some(StrategyWord::DeleteInsert)))
+        {
+            node.nearest(&["strategy"]).wrong(
+                problems,
+                "a `merge_key` replaces whole sets of rows: it needs `merge` with the strategy `delete-insert`",
+            );
         }
         let strategy = match self.0.strategy {
             // A row is replaced as a whole in both; ours keeps its place in the table.

@@ -20,7 +20,10 @@ use super::{
     problem::Problems,
     rejects::RejectsFile,
     schedule::ScheduleFile,
-    source::{Batch, DeleteMode, ProcessingStep, Resource, StepKind, Strategy, WriteDisposition},
+    source::{
+        Batch, DeleteMode, Deletes, Flag, ProcessingStep, Resource, StepKind, Strategy,
+        WriteDisposition,
+    },
     tree::Node,
 };
 
@@ -41,6 +44,10 @@ section! {
         primary_key: OneOrMany<DottedPath>,
         /// What happens to the rows: `append`, `replace`, `merge` (needs a `primary_key`), `skip` (the resource is not synced).
         write_disposition: DispositionFile = "append",
+        /// Field, or list of fields, whose value names a set of rows: the records that a complete walk brings of a set replace all its rows, in one transaction. A record needs no key of its own then.
+        merge_key: OneOrMany<DottedPath>,
+        /// Another name for `merge_key`, which says what it does: `replace_by: employee_id`.
+        replace_by: OneOrMany<DottedPath>,
         /// Under `replace`: a complete walk without records empties the table.
         allow_empty: bool = "false",
         /// How records that are gone are noticed, and what becomes of their rows: `none`, `snapshot`, or a map.
@@ -75,7 +82,7 @@ section! {
         retention: Tried<RowRetentionFile>,
     }
     later [
-        "merge_key", "include_from_parent", "parallelized",
+        "include_from_parent", "parallelized",
         "nested_hints", "references", "file_format", "table_format", "incremental",
     ]
 }
@@ -167,17 +174,32 @@ impl ResourceFile {
                 .wrong(problems, "a field stands twice");
         }
         let at = node.nearest(&["write_disposition"]);
-        let disposition = self.write_disposition.resolve(at, problems);
+        let replace_by = self.sets(&columns, node, problems);
+        let by_sets = !replace_by.is_empty();
+        let disposition = self.write_disposition.resolve(by_sets, at, problems);
         let write_disposition = disposition.word;
-        if write_disposition == WriteDisposition::Merge && primary_key.is_empty() {
+        if write_disposition == WriteDisposition::Merge && primary_key.is_empty() && !by_sets {
             node.nearest(&["write_disposition"]).wrong(
                 problems,
-                "`merge` needs a `primary_key`; without one use `append` or `replace`",
+                "`merge` needs a `primary_key` or a `merge_key`; without one use `append` or `replace`",
             );
         }
         let at = node.nearest(&["deletes"]);
-        let deletes = self.deletes.0.resolve(write_disposition, at, problems);
-        if disposition.strategy == Strategy::InsertOnly && deletes.mode != DeleteMode::None {
+        let mut deletes = self.deletes.0.resolve(write_disposition, at, problems);
+        if let Some(flag) = self.hard_delete(&columns, &deletes, write_disposition, node, problems)
+        {
+            deletes.flag = Some(flag);
+            deletes.hard = true;
+        }
+        if by_sets && (deletes.mode != DeleteMode::None || deletes.flag.is_some()) {
+            at.wrong(
+                problems,
+                "with a `merge_key` rows go when their set is delivered without them, and not otherwise",
+            );
+        }
+        if disposition.strategy == Strategy::InsertOnly
+            && (deletes.mode != DeleteMode::None || deletes.flag.is_some())
+        {
             at.wrong(
                 problems,
                 "`insert-only` never touches a row that is there, so that none can be told to be gone",
@@ -197,10 +219,10 @@ impl ResourceFile {
             self.schema_contract = shared.schema_contract.cloned();
         }
         if self.max_table_nesting.is_some_and(|levels| levels > 0) {
-            if write_disposition == WriteDisposition::Replace && primary_key.is_empty() {
+            if write_disposition != WriteDisposition::Append && primary_key.is_empty() {
                 node.nearest(&["max_table_nesting"]).wrong(
                     problems,
-                    "tables for lists need a `primary_key` under `replace`, to tell which row a list belongs to",
+                    "tables for lists need a `primary_key`, to tell which row a list belongs to",
                 );
             }
             if primary_key
@@ -244,6 +266,18 @@ impl ResourceFile {
             node.nearest(&["privacy"]),
             problems,
         );
+        for field in (deletes.flag.iter().map(|flag| &flag.field)).chain(&replace_by) {
+            let names = field.keys();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let is_out = privacy.exclude.iter().any(|pattern| pattern.covers(&names))
+                || (!privacy.only.is_empty() && !privacy.only.iter().any(|p| p.covers(&names)));
+            if is_out {
+                node.nearest(&["privacy"]).wrong(
+                    problems,
+                    format!("leaves out `{field}`, which decides what becomes of rows"),
+                );
+            }
+        }
         let retention = match &self.retention {
             Some(Tried(file)) => {
                 let at = node.nearest(&["retention"]);
@@ -259,6 +293,7 @@ impl ResourceFile {
             primary_key,
             write_disposition,
             strategy: disposition.strategy,
+            replace_by,
             version: version.filter(|_| keeps_one),
             allow_empty: self.allow_empty,
             deletes,
@@ -317,6 +352,67 @@ impl ResourceFile {
             step
         });
         steps.flatten().collect()
+    }
+
+    /// Fields of the merge key, wherever they are named.
+    fn sets(
+        &self,
+        columns: &IndexMap<String, ColumnHint>,
+        node: &Node,
+        problems: &mut Problems,
+    ) -> Vec<DottedPath> {
+        let long = self.write_disposition.merge_key();
+        let keys = [&self.merge_key, &self.replace_by];
+        let given = keys.into_iter().flatten().map(|key| key.0.as_slice());
+        let given: Vec<&[DottedPath]> = given.chain((!long.is_empty()).then_some(long)).collect();
+        if given.len() > 1 {
+            node.nearest(&["replace_by"])
+                .wrong(problems, "the merge key is given twice");
+        }
+        let mut fields = given.first().map_or_else(Vec::new, |key| key.to_vec());
+        let hinted = columns.iter().filter(|(_, hint)| hint.merge_key);
+        for field in hinted.filter_map(|(name, _)| hinted_path(name)) {
+            if !fields.contains(&field) {
+                fields.push(field);
+            }
+        }
+        fields
+    }
+
+    /// The column that says of a row that it is to be deleted.
+    fn hard_delete(
+        &self,
+        columns: &IndexMap<String, ColumnHint>,
+        deletes: &Deletes,
+        disposition: WriteDisposition,
+        node: &Node,
+        problems: &mut Problems,
+    ) -> Option<Flag> {
+        let mut hinted = columns.iter().filter(|(_, hint)| hint.hard_delete);
+        let (name, _) = hinted.next()?;
+        let at = node.nearest(&["columns", name, "hard_delete"]);
+        if let Some((other, _)) = hinted.next() {
+            node.nearest(&["columns", other, "hard_delete"])
+                .wrong(problems, "another column has `hard_delete` already");
+        }
+        if disposition != WriteDisposition::Merge {
+            at.wrong(
+                problems,
+                "rows are deleted under `write_disposition: merge` only",
+            );
+        }
+        if deletes.mode != DeleteMode::None
+            && !(deletes.mode == DeleteMode::Snapshot && deletes.hard)
+        {
+            at.wrong(
+                problems,
+                "goes with `deletes: {mode: snapshot, hard: true}` or without `deletes`: rows of one table go in one way",
+            );
+        }
+        Some(Flag {
+            field: hinted_path(name)?,
+            values: None,
+        })
     }
 
     fn column_hints(&self, node: &Node, problems: &mut Problems) -> IndexMap<String, ColumnHint> {

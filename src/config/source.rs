@@ -116,6 +116,9 @@ pub struct Resource {
     pub write_disposition: WriteDisposition,
     /// Under merge: what becomes of a row whose key is there.
     pub strategy: Strategy,
+    /// Under merge: fields of which each value names a set of rows. A set that a walk delivers replaces
+    /// the rows of it that are there. Empty: rows are told apart by the key alone.
+    pub replace_by: Vec<DottedPath>,
     /// Which of two records with one key counts; `None`: the one that came last.
     pub version: Option<Version>,
     /// Under replace: an empty but complete walk empties the table.
@@ -176,6 +179,14 @@ impl StepKind {
             Self::Map => "map",
             Self::YieldMap => "yield_map",
         }
+    }
+}
+
+impl Resource {
+    /// Whether a walk's rows gather beside the table until it is proven.
+    #[must_use]
+    pub fn gathers(&self) -> bool {
+        self.write_disposition == WriteDisposition::Replace || !self.replace_by.is_empty()
     }
 }
 
@@ -251,6 +262,16 @@ pub struct Deletes {
     /// Under snapshot: a larger share of the rows is not deleted at once, unless it is `floor` rows or fewer.
     pub max_fraction: f64,
     pub floor: u64,
+    /// What in a record says that it is gone.
+    pub flag: Option<Flag>,
+}
+
+/// A field of a record that says that the record is gone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Flag {
+    pub field: DottedPath,
+    /// The values that say so; `None`: every one but null and false.
+    pub values: Option<Vec<Value>>,
 }
 
 /// How records that are gone are noticed.
@@ -259,6 +280,8 @@ pub enum DeleteMode {
     None,
     /// A proven, complete, full walk did not see them.
     Snapshot,
+    /// A field of theirs says so.
+    Flag,
 }
 
 /// When the rows in hand are committed: whichever bound is met first.

@@ -1,5 +1,5 @@
-//! The write disposition `replace`: a whole walk beside the table, then one transaction that makes
-//! the table equal to it.
+//! Walks that count only as a whole: their rows gather beside the table, then one transaction makes
+//! the table equal to them, all of it (`replace`) or the sets that the walk brought (`merge_key`).
 //!
 //! The walk's rows gather in an unlogged table of their own; readers of the real table see the old
 //! rows until the commit, and rows that did not change are not touched even then. Renaming the new
@@ -9,7 +9,7 @@ use sqlx::PgConnection;
 
 use super::{
     Error,
-    sql::{self, TableName},
+    sql::{self, Scope, TableName},
     table,
     write::Written,
 };
@@ -53,6 +53,7 @@ pub async fn begin(
 }
 
 /// Makes `table` hold exactly the rows of `walk`, inside the caller's transaction, and drops `walk`.
+/// With a scope only the rows that this covers are touched.
 ///
 /// Returns what was written and, second, how many rows were deleted; a changed row is one of each.
 ///
@@ -64,19 +65,20 @@ pub async fn swap(
     table: &TableName,
     walk: &TableName,
     columns: &[Column],
+    scope: Option<&Scope>,
 ) -> Result<(Written, u64), Error> {
     let walked: i64 = sqlx::query_scalar(sql::safe(sql::count(walk)))
         .persistent(false)
         .fetch_one(&mut *connection)
         .await
         .map_err(Error::database("counting the walk's rows"))?;
-    let deleted = sqlx::query(sql::safe(sql::delete_absent(table, walk)))
+    let deleted = sqlx::query(sql::safe(sql::delete_absent(table, walk, scope)))
         .persistent(false)
         .execute(&mut *connection)
         .await
         .map_err(Error::database("deleting rows that are gone"))?
         .rows_affected();
-    let inserted = sqlx::query(sql::safe(sql::insert_absent(table, walk, columns)))
+    let inserted = sqlx::query(sql::safe(sql::insert_absent(table, walk, columns, scope)))
         .persistent(false)
         .execute(&mut *connection)
         .await
@@ -95,6 +97,28 @@ pub async fn swap(
         },
         deleted,
     ))
+}
+
+/// Adds the lists that a walk gathered for rows that the swap brought in, and drops `walk`. The lists of
+/// rows that went are gone with them.
+///
+/// # Errors
+///
+/// Whatever Postgres says.
+pub async fn add_lists(
+    connection: &mut PgConnection,
+    root: &TableName,
+    table: &TableName,
+    walk: &TableName,
+    columns: &[Column],
+) -> Result<(), Error> {
+    let statement = sql::insert_walked_lists(walk, root, table, columns);
+    sqlx::query(sql::safe(statement))
+        .persistent(false)
+        .execute(&mut *connection)
+        .await
+        .map_err(Error::database("inserting the rows of lists"))?;
+    drop_walk(connection, walk).await
 }
 
 /// Deletes every row of `table`; returns how many.

@@ -307,9 +307,7 @@ pub(super) fn update_changed(
     } else {
         ""
     };
-    let behind = guard.map_or_else(String::new, |guard| {
-        format!(" and not {}", guard.gives_way())
-    });
+    let behind = unless_behind(guard);
     format!(
         "update {table} as t set {set} from {STAGE} as s \
          where {} and ((({differs} or t._row_hash is null){behind}){came_back})",
@@ -326,6 +324,31 @@ pub(super) fn insert_missing(table: &TableName, columns: &[Column], key: &[Ident
          on conflict ({}) do nothing",
         on_key(key),
         join(key.iter(), ", ")
+    )
+}
+
+fn unless_behind(guard: Option<&Guard>) -> String {
+    guard.map_or_else(String::new, |guard| {
+        format!(" and not {}", guard.gives_way())
+    })
+}
+
+/// Deletes the rows that have the keys of the staged ones.
+pub(super) fn delete_staged(table: &TableName, key: &[Ident], guard: Option<&Guard>) -> String {
+    format!(
+        "delete from {table} as t using {STAGE} as s where {}{}",
+        on_key(key),
+        unless_behind(guard)
+    )
+}
+
+/// The same, by marking them with the transaction's time and the run.
+pub(super) fn mark_staged(table: &TableName, key: &[Ident], guard: Option<&Guard>) -> String {
+    format!(
+        "update {table} as t set _deleted_at = now(), _synced_at = s._synced_at, _run_id = s._run_id \
+         from {STAGE} as s where {} and t._deleted_at is null{}",
+        on_key(key),
+        unless_behind(guard)
     )
 }
 
@@ -365,26 +388,67 @@ pub(super) fn probe(
     )
 }
 
-/// Makes `table` equal to `walk` as a bag of rows, told apart by their hash, touching only what differs.
-pub(super) fn delete_absent(table: &TableName, walk: &TableName) -> String {
+/// The rows of a table that a walk speaks for: those of its sets, and those with its keys.
+#[derive(Debug, Clone, Default)]
+pub struct Scope {
+    /// Columns that name a set; empty: no set is whole.
+    pub sets: Vec<Ident>,
+    pub key: Vec<Ident>,
+}
+
+impl Scope {
+    /// Is true for a row `t` that the walk speaks for.
+    fn holds(&self, walk: &TableName) -> String {
+        let among = |columns: &Vec<Ident>| {
+            let own = prefixed("t", columns.iter().cloned());
+            let walked = join(columns.iter(), ", ");
+            (!columns.is_empty()).then(|| format!("({own}) in (select {walked} from {walk})"))
+        };
+        let parts: Vec<String> = [&self.sets, &self.key]
+            .into_iter()
+            .filter_map(among)
+            .collect();
+        match parts.is_empty() {
+            true => "false".to_owned(),
+            false => parts.join(" or "),
+        }
+    }
+}
+
+/// Rows as a bag: each with its hash and its number among those of the same hash.
+fn bag(table: &TableName, walk: &TableName, scope: Option<&Scope>, more: &str) -> String {
+    let within = scope.map_or_else(String::new, |scope| format!(" where {}", scope.holds(walk)));
+    format!(
+        "(select {more}_row_hash, row_number() over (partition by _row_hash) as rosterd_n \
+         from {table} as t{within})"
+    )
+}
+
+/// Makes `table` equal to `walk` as a bag of rows, as far as the scope goes, touching only what differs.
+pub(super) fn delete_absent(table: &TableName, walk: &TableName, scope: Option<&Scope>) -> String {
     format!(
         "delete from {table} where ctid = any (array( \
-           select t.ctid from (select ctid, _row_hash, row_number() over (partition by _row_hash) as n from {table}) as t \
-           where not exists (select 1 from \
-             (select _row_hash, row_number() over (partition by _row_hash) as n from {walk}) as s \
-             where s._row_hash = t._row_hash and s.n = t.n)))"
+           select t.ctid from {} as t where not exists (select 1 from {} as s \
+             where s._row_hash = t._row_hash and s.rosterd_n = t.rosterd_n)))",
+        bag(table, walk, scope, "ctid, "),
+        bag(walk, walk, None, "")
     )
 }
 
 /// The second half of [`delete_absent`].
-pub(super) fn insert_absent(table: &TableName, walk: &TableName, columns: &[Column]) -> String {
+pub(super) fn insert_absent(
+    table: &TableName,
+    walk: &TableName,
+    columns: &[Column],
+    scope: Option<&Scope>,
+) -> String {
     let columns = all_columns(columns);
     format!(
         "insert into {table} ({columns}) select {columns} from \
          (select *, row_number() over (partition by _row_hash) as rosterd_n from {walk}) as s \
-         where not exists (select 1 from \
-           (select _row_hash, row_number() over (partition by _row_hash) as n from {table}) as t \
-           where t._row_hash = s._row_hash and t.n = s.rosterd_n)"
+         where not exists (select 1 from {} as t \
+           where t._row_hash = s._row_hash and t.rosterd_n = s.rosterd_n)",
+        bag(table, walk, scope, "")
     )
 }
 
@@ -475,11 +539,29 @@ pub(super) fn delete_lists(table: &TableName) -> String {
 
 /// Adds what the lists hold anew, except of rows that the table refused, `$1`, or does not have.
 pub(super) fn insert_lists(root: &TableName, table: &TableName, columns: &[Column]) -> String {
+    insert_lists_from(STAGE, root, table, columns) + &format!(" and s.\"{ROOT_ID}\" <> all ($1)")
+}
+
+/// Adds the rows of lists that a walk gathered, those of rows that the table has and whose lists it has not.
+pub(super) fn insert_walked_lists(
+    walk: &TableName,
+    root: &TableName,
+    table: &TableName,
+    columns: &[Column],
+) -> String {
+    insert_lists_from(&walk.to_string(), root, table, columns)
+}
+
+fn insert_lists_from(
+    from: &str,
+    root: &TableName,
+    table: &TableName,
+    columns: &[Column],
+) -> String {
     let columns = all_columns(columns);
     format!(
-        "insert into {table} ({columns}) select {columns} from {STAGE} as s \
+        "insert into {table} ({columns}) select {columns} from {from} as s \
          where not exists (select 1 from {table} as t where t.\"{ROW_ID}\" = s.\"{ROW_ID}\") \
-           and s.\"{ROOT_ID}\" <> all ($1) \
            and exists (select 1 from {root} as r where r.\"{ROW_ID}\" = s.\"{ROOT_ID}\")"
     )
 }

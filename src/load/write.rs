@@ -34,6 +34,8 @@ pub struct Target<'a> {
     pub strategy: Strategy,
     /// What keeps a row from being replaced by an older one.
     pub version: Option<&'a Version>,
+    /// Whether rows of records that are gone are deleted, and not only marked.
+    pub hard: bool,
 }
 
 impl Target<'_> {
@@ -53,6 +55,8 @@ pub enum Way {
     Insert,
     /// A row with the same key may be there.
     Merge,
+    /// The records are gone, and so are to be the rows with their keys.
+    Delete,
 }
 
 /// Rows of one layout, encoded as binary COPY tuples.
@@ -80,6 +84,8 @@ pub struct Segment {
 pub struct Written {
     pub inserted: u64,
     pub updated: u64,
+    /// Rows whose records say that they are gone, deleted or marked.
+    pub deleted: u64,
     /// Staged rows that were equal to the table's after all, or gave way to them.
     pub unchanged: u64,
     /// Ids of rows that gave way to the table's, where lists have tables: so do their lists.
@@ -103,6 +109,8 @@ pub enum Standing {
     New,
     Changed,
     Unchanged,
+    /// Its record says that it is gone, and the table may have it.
+    Gone,
 }
 
 /// Asks the table, by key and hash, which of a page's rows it does not have as they are.
@@ -278,12 +286,14 @@ async fn write_rows<'a>(
         let result = match way {
             Way::Insert => insert(connection, target.table, like, &rows).await,
             Way::Merge => merge(connection, target, like, &rows).await,
+            Way::Delete => delete(connection, target, like, &rows).await,
         };
         match result {
             Ok(part) => {
                 savepoint(connection, "release savepoint rosterd_rows").await?;
                 written.inserted += part.inserted;
                 written.updated += part.updated;
+                written.deleted += part.deleted;
                 written.unchanged += part.unchanged;
                 written.kept.extend(part.kept);
             }
@@ -423,7 +433,43 @@ async fn merge(
         updated,
         unchanged: staged.saturating_sub(updated + inserted),
         kept,
-        refused: Vec::new(),
+        ..Written::default()
+    })
+}
+
+/// Ends the rows that have the keys of these, where they have no later version.
+async fn delete(
+    connection: &mut PgConnection,
+    target: Target<'_>,
+    like: &Segment,
+    rows: &[Rows<'_>],
+) -> Result<Written, Error> {
+    let columns = &like.layout.columns;
+    let key = table::key_idents(&like.layout);
+    let guard = target.guard(&like.layout);
+    sqlx::raw_sql(sql::safe(sql::create_stage(columns)))
+        .execute(&mut *connection)
+        .await
+        .map_err(Error::database("creating the staging table"))?;
+    let staged = copy(connection, &sql::copy_into_stage(columns), rows).await?;
+    let statement = match target.hard {
+        true => sql::delete_staged(target.table, &key, guard.as_ref()),
+        false => sql::mark_staged(target.table, &key, guard.as_ref()),
+    };
+    let deleted = sqlx::query(sql::safe(statement))
+        .persistent(false)
+        .execute(&mut *connection)
+        .await
+        .map_err(Error::database("deleting rows whose records are gone"))?
+        .rows_affected();
+    sqlx::raw_sql(sql::drop_stage())
+        .execute(connection)
+        .await
+        .map_err(Error::database("dropping the staging table"))?;
+    Ok(Written {
+        deleted,
+        unchanged: staged.saturating_sub(deleted),
+        ..Written::default()
     })
 }
 

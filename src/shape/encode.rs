@@ -24,7 +24,7 @@ use crate::config::{
     columns::{ColumnHint, Detect, Nul},
     contract::{Contract, Terms},
     endpoint::{DottedPath, Step},
-    source::Version,
+    source::{Flag, Version},
 };
 
 /// Times that a page is encoded: once in hope, once after a survey. The third is for a page that
@@ -48,6 +48,10 @@ pub struct MapSpec {
     pub cursor_path: Option<DottedPath>,
     /// Which of two records with one key counts.
     pub version: Option<Version>,
+    /// What says of a record that it is gone.
+    pub flag: Option<Flag>,
+    /// Fields without which a record cannot be a row, beside the key.
+    pub required: Vec<DottedPath>,
     /// `None`: objects become columns and lists JSON; 0: objects too stay JSON; N: N levels of lists
     /// become tables.
     pub max_table_nesting: Option<u32>,
@@ -369,6 +373,8 @@ impl Mapper {
             keys: &self.spec.primary_key,
             cursor: self.spec.cursor_path.as_ref(),
             version: self.spec.version.as_ref(),
+            flag: self.spec.flag.as_ref(),
+            required: &self.spec.required,
             seed: self.spec.mapping_version,
             originals,
             kinds: &kinds,

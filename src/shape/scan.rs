@@ -14,12 +14,13 @@ use xxhash_rust::xxh3::{xxh3_128, xxh3_128_with_seed};
 
 use super::cursor::{self, CursorValue, Highest};
 use super::json::{self, Malformed, Reader, Token, Value};
+use super::number::Decimal;
 use super::time::{DAY_SECONDS, POSTGRES_EPOCH_DAYS};
 use super::value::{self, Misfit, Reading, Sink};
 use super::{BYTEA_OID, Kind, Layout, Reject, reason};
 use crate::config::{
     endpoint::{DottedPath, Step},
-    source::{Version, VersionField},
+    source::{Flag, Version, VersionField},
 };
 
 /// Longest key. Postgres' index takes 2,704 bytes; a key of 512 is a mistake in the configuration.
@@ -53,6 +54,8 @@ pub struct ScanRow {
     pub key: u128,
     /// Hash of the record's bytes, seeded with the mapping's version. `_row_hash`, high byte first.
     pub hash: u128,
+    /// The record says of itself that it is gone.
+    pub is_gone: bool,
 }
 
 impl fmt::Debug for Scan {
@@ -256,6 +259,10 @@ pub(super) struct Wanted<'s> {
     pub(super) cursor: Option<&'s DottedPath>,
     /// What tells which of two records with one key counts.
     pub(super) version: Option<&'s Version>,
+    /// What says of a record that it is gone.
+    pub(super) flag: Option<&'s Flag>,
+    /// Fields without which a record cannot be a row, beside the key.
+    pub(super) required: &'s [DottedPath],
     pub(super) seed: u64,
     /// Body and places of the records as the API sent them, where the cursor's field is kept from
     /// the rows.
@@ -282,6 +289,7 @@ struct Candidate<'a> {
     record: u32,
     hash: u128,
     version: Option<Value<'a>>,
+    is_gone: bool,
 }
 
 impl Candidate<'_> {
@@ -339,7 +347,7 @@ pub(super) fn scan(
         }
         if let Some((body, originals)) = wanted.originals
             && let Some(path) = wanted.cursor
-            && let Some(cursor) = found.get_mut(width)
+            && let Some(cursor) = found.get_mut(width + wanted.required.len())
         {
             *cursor = original(body, originals.get(place), path);
         }
@@ -348,6 +356,22 @@ pub(super) fn scan(
             reject(reason, wanted.keys.get(part), key_text(keys));
             continue;
         }
+        // In the order in which `pick` looked for them.
+        let (required, others) = others.split_at(wanted.required.len());
+        let missing = required.iter().zip(wanted.required).find(|(value, _)| {
+            value.is_none_or(|value| value.token == Token::String && value.raw.is_empty())
+        });
+        if let Some((_, path)) = missing {
+            reject(reason::NULL_KEY, Some(path), key_text(keys));
+            continue;
+        }
+        let (others, gone) = match wanted.flag {
+            Some(_) => others.split_at(others.len() - 1),
+            None => (others, [].as_slice()),
+        };
+        let gone = gone.first();
+        // Of what is left the last, be it the cursor.
+        let version = wanted.version.and(others.last());
         if wanted.cursor.is_some() {
             highest.see(others.first().copied().flatten());
         }
@@ -355,8 +379,10 @@ pub(super) fn scan(
         candidates.push(Candidate {
             record: u32::try_from(place).unwrap_or(u32::MAX),
             hash: xxh3_128_with_seed(bytes, wanted.seed),
-            // The last of those that were looked for, be it the cursor.
-            version: wanted.version.and(others.last().copied().flatten()),
+            version: version.copied().flatten(),
+            is_gone: wanted
+                .flag
+                .is_some_and(|flag| says_gone(flag, gone.copied().flatten())),
         });
     }
     let key_kinds: Vec<Kind> = if candidates.is_empty() {
@@ -377,6 +403,31 @@ pub(super) fn scan(
     }
 }
 
+/// Whether a record with this value in the flag's field is gone.
+fn says_gone(flag: &Flag, value: Option<Value<'_>>) -> bool {
+    let Some(value) = value else {
+        return false;
+    };
+    let Some(values) = &flag.values else {
+        return value.token != Token::Null && value.raw != b"false";
+    };
+    values.iter().any(|wanted| match (wanted, value.token) {
+        (serde_json::Value::String(wanted), Token::String) => {
+            let mut text = Vec::with_capacity(value.raw.len());
+            json::unescape(value.raw, &mut text, &mut 0).is_ok() && text == wanted.as_bytes()
+        }
+        (serde_json::Value::Number(wanted), Token::Number) => {
+            let wanted = wanted.to_string();
+            let (wanted, value) = (Decimal::parse(wanted.as_bytes()), Decimal::parse(value.raw));
+            matches!((wanted, value), (Ok(wanted), Ok(value)) if wanted.compare(&value) == Ordering::Equal)
+        }
+        (serde_json::Value::Bool(wanted), Token::Boolean) => {
+            value.raw == if *wanted { &b"true"[..] } else { b"false" }
+        }
+        _ => false,
+    })
+}
+
 /// The value at `path` of a record before the privacy rules.
 fn original<'a>(
     body: &'a [u8],
@@ -395,15 +446,16 @@ fn original<'a>(
     (value.token != Token::Null).then_some(value)
 }
 
-/// Finds the key parts of a record, then the cursor value and the version; `None` where missing or null.
+/// Finds the key parts of a record, the required fields, the cursor value, the version and the flag; `None` where missing or null.
 fn pick<'a>(
     record: &'a [u8],
     wanted: &Wanted<'_>,
     found: &mut Vec<Option<Value<'a>>>,
 ) -> Result<(), Malformed> {
     let paths = || {
-        let keys = wanted.keys.iter().chain(wanted.cursor);
-        keys.chain(wanted.version_path())
+        let keys = wanted.keys.iter().chain(wanted.required);
+        let cursor = keys.chain(wanted.cursor).chain(wanted.version_path());
+        cursor.chain(wanted.flag.map(|flag| &flag.field))
     };
     found.clear();
     found.resize(paths().count(), None);
@@ -504,6 +556,7 @@ fn unique(
             record: candidate.record,
             key: candidate.hash,
             hash: candidate.hash,
+            is_gone: candidate.is_gone,
         });
         return (rows.collect(), Keys::default(), 0);
     }
@@ -556,6 +609,7 @@ fn unique(
             record: candidate.record,
             key,
             hash: candidate.hash,
+            is_gone: candidate.is_gone,
         }));
     }
     if rows.iter().all(Option::is_some) {

@@ -90,8 +90,17 @@ impl Batch {
             way,
             data: encoded.data,
             tuples: encoded.tuples,
-            children: encoded.children,
-            roots: encoded.roots,
+            // The lists of a row that goes go with it.
+            children: if way == Way::Delete {
+                Vec::new()
+            } else {
+                encoded.children
+            },
+            roots: if way == Way::Delete {
+                Vec::new()
+            } else {
+                encoded.roots
+            },
             rows: encoded.rows,
             keys,
         });

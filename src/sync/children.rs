@@ -166,7 +166,12 @@ impl Store {
                     .await?;
             }
             let walk = replace::walk_table(&name);
-            replace::swap(transaction, &name, &walk, &family.layout.columns).await?;
+            let columns = &family.layout.columns;
+            if self.context.resource.replace_by.is_empty() {
+                replace::swap(transaction, &name, &walk, columns, None).await?;
+            } else {
+                replace::add_lists(transaction, &self.table, &name, &walk, columns).await?;
+            }
         }
         Ok(())
     }

@@ -24,6 +24,7 @@ use super::{
 use crate::{
     config::{
         contract::Contract,
+        endpoint::DottedPath,
         privacy::NewColumns,
         source::{DeleteMode, WriteDisposition},
     },
@@ -32,7 +33,7 @@ use crate::{
     load::{
         deletes::{self, Census, Fate, Forget, Keyed, Sighting},
         replace,
-        sql::{Ident, TableName},
+        sql::{Ident, Scope, TableName},
         table::{self, Change},
         write::{self, Target, Written},
     },
@@ -184,8 +185,7 @@ async fn try_open(
         Some(1..) => children::find(&mut connection, claim, &name).await?,
         _ => Default::default(),
     };
-    let walk = (resource.write_disposition == WriteDisposition::Replace)
-        .then(|| replace::walk_table(&name));
+    let walk = resource.gathers().then(|| replace::walk_table(&name));
     let marks = found.as_ref().is_some_and(table::Found::marks);
     if marks_deleted(resource) && !marks {
         adopt.push(table::mark_column(&name));
@@ -250,7 +250,8 @@ fn connecting(error: sqlx::Error) -> Error {
 impl Store {
     /// Whether rows meet those of the table by their key.
     pub(super) fn is_merging(&self) -> bool {
-        self.keyed && self.context.resource.write_disposition == WriteDisposition::Merge
+        let resource = &self.context.resource;
+        self.keyed && resource.write_disposition == WriteDisposition::Merge && !resource.gathers()
     }
 
     /// Begins a walk that goes on with no other: what earlier ones saw does not count for it.
@@ -277,6 +278,7 @@ impl Store {
             marks,
             strategy: resource.strategy,
             version: resource.version.as_ref(),
+            hard: resource.deletes.hard,
         }
     }
 
@@ -453,12 +455,14 @@ impl Store {
         // Under replace only the swap touches the table that people read.
         let (in_table, mut deleted) = match (&self.walk, conclusion) {
             (Some(walk), Some(_)) => {
-                let swapped = self.swap(&mut transaction, walk).await?;
+                let rejected = self.gauge.counters().rows_rejected;
+                let has_rejects = rejected > 0 || !written.refused.is_empty();
+                let swapped = self.swap(&mut transaction, walk, has_rejects).await?;
                 self.swap_children(&mut transaction).await?;
                 swapped
             }
             (Some(_), None) => (Written::default(), 0),
-            (None, _) => (written.clone(), 0),
+            (None, _) => (written.clone(), written.deleted),
         };
         if let Some(conclusion) = conclusion {
             deleted += self.end_snapshot(&mut transaction, conclusion).await?;
@@ -832,12 +836,14 @@ impl Store {
         &self,
         transaction: &mut PgConnection,
         walk: &TableName,
+        has_rejects: bool,
     ) -> Result<(Written, u64), Error> {
         let tables = self.tables.lock().await;
+        let by_sets = &self.context.resource.replace_by;
         let Some(layout) = &tables.walk else {
             // Nothing was walked, and `allow_empty` was checked before.
             replace::drop_walk(&mut *transaction, walk).await?;
-            let deleted = if tables.target.is_some() {
+            let deleted = if tables.target.is_some() && by_sets.is_empty() {
                 replace::clear(transaction, &self.table).await?
             } else {
                 0
@@ -848,7 +854,33 @@ impl Store {
         if !changes.is_empty() {
             self.change(transaction, &changes, &layout.columns).await?;
         }
-        Ok(replace::swap(transaction, &self.table, walk, &layout.columns).await?)
+        let scope = (!by_sets.is_empty()).then(|| scope(by_sets, layout, has_rejects));
+        if let Some(scope) = &scope
+            && has_rejects
+            && scope.key.is_empty()
+        {
+            return Err(Error::SetsNotWhole);
+        }
+        let columns = &layout.columns;
+        Ok(replace::swap(transaction, &self.table, walk, columns, scope.as_ref()).await?)
+    }
+}
+
+/// What a walk by sets speaks for. A record that could not become a row may belong to any of its sets:
+/// then no set is whole, and only rows with the walk's own keys are replaced.
+fn scope(by_sets: &[DottedPath], layout: &Layout, has_rejects: bool) -> Scope {
+    let sets = by_sets.iter().filter_map(|path| {
+        let path = path.keys();
+        layout.columns.iter().find(|column| column.path == path)
+    });
+    let key = layout.key.iter().filter_map(|at| layout.columns.get(*at));
+    let named = |column: &Column| Ident::new(&column.name);
+    Scope {
+        sets: match has_rejects {
+            true => Vec::new(),
+            false => sets.map(named).collect(),
+        },
+        key: key.map(named).collect(),
     }
 }
 

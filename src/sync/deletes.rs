@@ -132,6 +132,7 @@ mod tests {
             hard: false,
             max_fraction: 0.2,
             floor: 10,
+            flag: None,
         };
         let too_many = Err(Held::TooMany {
             max_fraction: 0.2,

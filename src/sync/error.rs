@@ -30,6 +30,9 @@ pub enum Error {
     /// A replace walk that found nothing, and nobody allowed that.
     #[error("the walk found no record, and allow_empty is not set")]
     Empty,
+    /// A walk that replaces sets of rows without keys, and could not read all of them.
+    #[error("records were rejected, so that no set of rows is known to be whole")]
+    SetsNotWhole,
     /// A cursor is stored that another configuration made.
     #[error("the stored cursor belongs to another configuration of this resource")]
     CursorOfOtherConfiguration,
@@ -87,6 +90,7 @@ impl Error {
             | Self::Record(_)
             | Self::OutOfTime
             | Self::Empty
+            | Self::SetsNotWhole
             | Self::CursorOfOtherConfiguration
             | Self::TableGone { .. }
             | Self::Privacy { .. }
@@ -107,6 +111,7 @@ impl Error {
             | Self::OutOfTime
             | Self::Unproven(_)
             | Self::Empty
+            | Self::SetsNotWhole
             | Self::CursorOfOtherConfiguration
             | Self::TableGone { .. }
             | Self::Privacy { .. }
@@ -166,6 +171,12 @@ impl Error {
                 Class::SourceResponse,
                 "empty_walk",
                 "The table keeps its rows. If the source is truly empty, set allow_empty: true.",
+                true,
+            ),
+            Self::SetsNotWhole => own(
+                Class::Data,
+                "sets_not_whole",
+                "The table keeps its rows. See rosterd.rejects for reasons; with a primary_key the other records would load.",
                 true,
             ),
             Self::CursorOfOtherConfiguration => own(

@@ -46,7 +46,8 @@ impl Walker {
         if let Some(frozen) = self.frozen_key(&scan.rejects) {
             return Err(frozen.into());
         }
-        let standings = self.compare(&scan).await?;
+        let mut standings = self.compare(&scan).await?;
+        self.note_gone(&scan, &mut standings);
         failpoint::reach("shape.after_page");
 
         let mut rejected = std::mem::take(&mut scan.rejects);
@@ -113,6 +114,19 @@ impl Walker {
         }
     }
 
+    /// Takes the records that say of themselves that they are gone out of those that become rows.
+    fn note_gone(&self, scan: &Scan, standings: &mut [Standing]) {
+        for (row, standing) in scan.rows.iter().zip(standings) {
+            if row.is_gone {
+                *standing = match standing {
+                    // Without a probe, rows of this very run may have the key.
+                    Standing::New if self.outbox.is_probing => Standing::Unchanged,
+                    _ => Standing::Gone,
+                };
+            }
+        }
+    }
+
     /// Types the rows that are new or changed into the batch in hand. Returns those that cannot be rows.
     async fn encode(
         &mut self,
@@ -128,6 +142,7 @@ impl Walker {
         for (way, wanted) in [
             (Way::Insert, Standing::New),
             (Way::Merge, Standing::Changed),
+            (Way::Delete, Standing::Gone),
         ] {
             let keep: Vec<bool> = standings
                 .iter()

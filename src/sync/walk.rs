@@ -44,7 +44,7 @@ pub(super) async fn run(
     let opened = commit::open(context, claim, gauge).await?;
     let opened_at = opened.cursor.clone();
     let mut plan = Plan::new(&context.resource, opened_at.as_ref(), start, claim.mode)?;
-    if context.resource.write_disposition == WriteDisposition::Replace {
+    if context.resource.gathers() {
         // Its rows gather in a table that no other run can trust.
         plan = plan.from_the_start();
     }
@@ -490,6 +490,8 @@ pub(super) fn map_spec(resource: &Resource) -> MapSpec {
             .as_ref()
             .map(|i| i.cursor_path.clone()),
         version: resource.version.clone(),
+        flag: resource.deletes.flag.clone(),
+        required: resource.replace_by.clone(),
         max_table_nesting: resource.max_table_nesting,
         table: identifier(&resource.table),
         numbered: resource.write_disposition == WriteDisposition::Append,

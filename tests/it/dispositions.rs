@@ -259,3 +259,232 @@ async fn a_disposition_of_skip_is_no_resource() {
     let config = rosterd::config::from_str(&world.config).unwrap();
     assert!(config.sources[0].resources.is_empty());
 }
+
+#[tokio::test]
+async fn records_that_say_that_they_are_gone_end_their_rows() {
+    let by_hint = "columns: {gone: {hard_delete: true}}\n";
+    let by_status = "deletes: {mode: flag, field: state.word, values: [left, 7], hard: true}\n";
+    let soft = "deletes: {mode: flag, field: gone}\n";
+    let live = "select id, v from hr.docs where not (to_jsonb(docs) ? '_deleted_at') or to_jsonb(docs)->>'_deleted_at' is null order by id";
+    for (keys, gone, here, is_hard) in [
+        (by_hint, json!({"gone": true}), json!({"gone": false}), true),
+        (
+            by_hint,
+            json!({"gone": "2024-01-01"}),
+            json!({"gone": null}),
+            true,
+        ),
+        (
+            by_status,
+            json!({"state": {"word": "left"}}),
+            json!({"state": {"word": "Left"}}),
+            true,
+        ),
+        (
+            by_status,
+            json!({"state": {"word": 7.0}}),
+            json!({"state": {"word": "7"}}),
+            true,
+        ),
+        (soft, json!({"gone": 1}), json!({}), false),
+    ] {
+        let with = |id: i64, v: &str, more: &Value| {
+            let mut record = json!({"id": id, "v": v, "tags": [v]});
+            record
+                .as_object_mut()
+                .unwrap()
+                .extend(more.as_object().unwrap().clone());
+            record
+        };
+        for nesting in ["", "max_table_nesting: 1\n"] {
+            let story = format!("{keys}{nesting}{gone}");
+            let world = World::new(&format!(
+                "primary_key: id\nwrite_disposition: merge\n{nesting}{keys}"
+            ))
+            .await;
+            // 3 comes and goes in one walk, 4 goes before it ever came.
+            let pages = json!([
+                [
+                    with(1, "a", &here),
+                    with(2, "b", &here),
+                    with(3, "c", &here)
+                ],
+                [with(3, "c", &gone), with(4, "d", &gone)],
+            ]);
+            let counters = world.load(pages.clone()).await;
+            assert_eq!(changes(&counters), [3, 0, 1, 1], "{story}");
+            world
+                .expect(live, json!([{"id": 1, "v": "a"}, {"id": 2, "v": "b"}]))
+                .await;
+            let rows: i64 = world.bench.value("select count(*) from hr.docs").await;
+            assert_eq!(rows, if is_hard { 2 } else { 3 }, "{story}");
+
+            let counters = world.load(json!([[with(2, "last words", &gone)]])).await;
+            assert_eq!(changes(&counters), [0, 0, 0, 1], "{story}");
+            world.expect(live, json!([{"id": 1, "v": "a"}])).await;
+            if !nesting.is_empty() && is_hard {
+                world
+                    .expect("select value from hr.docs__tags", json!([{"value": "a"}]))
+                    .await;
+            }
+            let before = world.versions("hr.docs").await;
+            let counters = world
+                .load(json!([[with(2, "last words", &gone), with(1, "a", &here)]]))
+                .await;
+            assert_eq!(changes(&counters), [0, 0, 2, 0], "{story}");
+            assert_eq!(before, world.versions("hr.docs").await, "{story}");
+
+            // Back again.
+            let counters = world.load(json!([[with(2, "b", &here)]])).await;
+            let back = if is_hard { [1, 0, 0, 0] } else { [0, 1, 0, 0] };
+            assert_eq!(changes(&counters), back, "{story}");
+            world
+                .expect(live, json!([{"id": 1, "v": "a"}, {"id": 2, "v": "b"}]))
+                .await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_old_record_that_was_gone_ends_no_newer_row() {
+    let world = World::new(
+        "primary_key: id\nwrite_disposition: merge\ncolumns: {gone: {hard_delete: true}, n: {dedup_sort: desc}}\n",
+    )
+    .await;
+    world.load(json!([[{"id": 1, "v": "new", "n": 5}]])).await;
+    world.load(json!([[{"id": 1, "n": 4, "gone": true}]])).await;
+    world.expect(DOCS, json!([{"id": 1, "v": "new"}])).await;
+    // In one page as well: the later version counts.
+    world
+        .load(json!([[{"id": 1, "n": 6, "v": "newest"}, {"id": 1, "n": 5, "gone": true}]]))
+        .await;
+    world.expect(DOCS, json!([{"id": 1, "v": "newest"}])).await;
+    world.load(json!([[{"id": 1, "n": 7, "gone": true}]])).await;
+    world.expect(DOCS, json!([])).await;
+}
+
+/// Rows of absences, with the set that they belong to.
+const SETS: &str = "select who, day from hr.docs order by who, day";
+
+#[tokio::test]
+async fn a_set_that_is_delivered_whole_replaces_the_old_one() {
+    let in_hint = "write_disposition: merge\ncolumns: {who: {merge_key: true}}\n";
+    for (keys, has_key) in [
+        ("write_disposition: merge\nmerge_key: who\n", false),
+        ("write_disposition: merge\nreplace_by: [who]\n", false),
+        (in_hint, false),
+        (
+            "write_disposition: {disposition: merge, strategy: delete-insert, merge_key: who}\nprimary_key: id\nmax_table_nesting: 1\n",
+            true,
+        ),
+    ] {
+        // One record per batch: a set is torn by the borders of pages and of batches.
+        let world = World::new(&format!("{keys}batch: {{rows: 1}}\n")).await;
+        let row =
+            |id: i64, who: &str, day: i64| json!({"id": id, "who": who, "day": day, "tags": [day]});
+        let first = json!([
+            [row(1, "ann", 1), row(2, "ann", 2)],
+            [row(3, "ann", 3), row(4, "bob", 1)]
+        ]);
+        assert_eq!(
+            changes(&world.load(first.clone()).await),
+            [4, 0, 0, 0],
+            "{keys}"
+        );
+        let before = world.versions("hr.docs").await;
+        assert_eq!(changes(&world.load(first).await), [0, 0, 4, 0], "{keys}");
+        assert_eq!(before, world.versions("hr.docs").await, "{keys}");
+
+        // Only Ann is delivered: 2 is gone, 3 is changed, 5 is new; Bob stays.
+        let counters = world
+            .load(json!([
+                [row(1, "ann", 1)],
+                [row(3, "ann", 30), row(5, "ann", 5)]
+            ]))
+            .await;
+        assert_eq!(changes(&counters), [2, 0, 1, 2], "{keys}");
+        world
+            .expect(SETS, json!([{"who": "ann", "day": 1}, {"who": "ann", "day": 5}, {"who": "ann", "day": 30}, {"who": "bob", "day": 1}]))
+            .await;
+        if has_key {
+            world
+                .expect(
+                    "select value from hr.docs__tags order by value",
+                    json!([{"value": 1}, {"value": 1}, {"value": 5}, {"value": 30}]),
+                )
+                .await;
+            // A row that moves to another set leaves the old one.
+            world
+                .load(json!([[row(5, "bob", 5), row(4, "bob", 1)]]))
+                .await;
+            world
+                .expect(SETS, json!([{"who": "ann", "day": 1}, {"who": "ann", "day": 30}, {"who": "bob", "day": 1}, {"who": "bob", "day": 5}]))
+                .await;
+        }
+        // A walk without records says nothing of any set.
+        let before = world.versions("hr.docs").await;
+        world.load(json!([[]])).await;
+        assert_eq!(before, world.versions("hr.docs").await, "{keys}");
+    }
+}
+
+#[tokio::test]
+async fn equal_rows_of_a_set_without_keys_are_kept_each() {
+    let world = World::new("write_disposition: merge\nreplace_by: who\n").await;
+    let row = |day: i64| json!({"who": "ann", "day": day});
+    world.load(json!([[row(1), row(1)], [row(2)]])).await;
+    world.load(json!([[row(1)], [row(1), row(1)]])).await;
+    let three: i64 = world
+        .bench
+        .value("select count(*) from hr.docs where day = 1")
+        .await;
+    assert_eq!(three, 3);
+    let all: i64 = world.bench.value("select count(*) from hr.docs").await;
+    assert_eq!(all, 3);
+}
+
+#[tokio::test]
+async fn a_set_with_a_bad_record_loses_nothing() {
+    let row = |id: Value, who: Value| json!({"id": id, "who": who, "day": id});
+    // Without keys nobody can say which row the bad record was.
+    let world = World::new("write_disposition: merge\nreplace_by: who\n").await;
+    world
+        .load(json!([[
+            row(json!(1), json!("ann")),
+            row(json!(2), json!("ann"))
+        ]]))
+        .await;
+    let before = world.versions("hr.docs").await;
+    let outcome = world
+        .sync(json!([[
+            row(json!(1), json!("ann")),
+            row(json!(3), json!(null))
+        ]]))
+        .await;
+    assert_eq!(outcome.fault.unwrap().code, "sets_not_whole");
+    assert_eq!(before, world.versions("hr.docs").await);
+
+    // With keys the good records are loaded, and no row goes.
+    let world = World::new("write_disposition: merge\nreplace_by: who\nprimary_key: id\n").await;
+    world
+        .load(json!([[
+            row(json!(1), json!("ann")),
+            row(json!(2), json!("ann"))
+        ]]))
+        .await;
+    let outcome = world
+        .sync(json!([[
+            row(json!(3), json!("ann")),
+            row(json!(null), json!("ann"))
+        ]]))
+        .await;
+    assert_eq!(
+        (outcome.status, outcome.counters.rows_deleted),
+        (Status::Partial, 0)
+    );
+    let ids: Vec<i64> = world
+        .bench
+        .column("select id from hr.docs order by id")
+        .await;
+    assert_eq!(ids, [1, 2, 3]);
+}
