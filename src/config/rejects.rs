@@ -4,9 +4,9 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::Value;
 
 use super::{
-    decode::{Decode, section},
+    decode::{Decode, section, words},
     problem::Problems,
-    source::Tolerance,
+    source::{Keep, Tolerance},
     tree::Node,
 };
 
@@ -15,6 +15,25 @@ section! {
     pub(super) struct RejectsFile {
         /// So many rejects leave a run `succeeded`: a number, or a share of the records read, `5%`. They are kept in `rosterd.rejects` all the same.
         tolerate: ToleranceFile = "0",
+        /// What `rosterd.rejects` keeps of a record: its `key`, or the `record` too, as the privacy rules leave it (up to 64 KiB), until it loads or `daemon.retention.rejects` is over.
+        store: KeepWord = "key",
+    }
+}
+
+words! {
+    /// What is kept of a rejected record.
+    pub(super) enum KeepWord {
+        Key = "key",
+        Record = "record",
+    }
+}
+
+impl RejectsFile {
+    pub(super) fn keep(&self) -> Keep {
+        match self.store {
+            KeepWord::Key => Keep::Key,
+            KeepWord::Record => Keep::Record,
+        }
     }
 }
 

@@ -298,6 +298,7 @@ impl ResourceFile {
             allow_empty: self.allow_empty,
             deletes,
             tolerated_rejects: self.rejects.tolerate.0,
+            kept_of_rejects: self.rejects.keep(),
             schedule: match schedule {
                 Some(schedule) => Some(schedule?),
                 None => None,

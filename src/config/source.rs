@@ -126,6 +126,7 @@ pub struct Resource {
     pub deletes: Deletes,
     /// Rejects that leave a run succeeded.
     pub tolerated_rejects: Tolerance,
+    pub kept_of_rejects: Keep,
     /// `None`: runs only on request.
     pub schedule: Option<Schedule>,
     /// `None`: objects flattened and lists as `jsonb`. 0: objects too as `jsonb`. N: N levels of lists as tables.
@@ -239,6 +240,14 @@ pub enum Tolerance {
     Records(u64),
     /// Of the records that were read.
     Percent(f64),
+}
+
+/// What is kept of a rejected record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    Key,
+    /// The record too, as the privacy rules leave it.
+    Record,
 }
 
 impl Tolerance {

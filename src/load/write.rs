@@ -6,6 +6,7 @@
 
 use std::{ops::Range, sync::Arc};
 
+use bytes::Bytes;
 use sqlx::{
     PgConnection, Postgres, Row,
     encode::IsNull,
@@ -77,6 +78,23 @@ pub struct Segment {
     pub rows: Vec<u32>,
     /// For telling a refused row's name.
     pub keys: RowKeys,
+    /// The records, where those of refused rows are to be kept.
+    pub records: Option<Records>,
+}
+
+/// The records that rows were made of.
+#[derive(Clone)]
+pub struct Records {
+    pub body: Bytes,
+    /// One range of `body` per row.
+    pub ranges: Vec<Range<u32>>,
+}
+
+impl std::fmt::Debug for Records {
+    /// Their number: the rest is people's.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "[{} records]", self.ranges.len())
+    }
 }
 
 /// What a batch did to its table.
@@ -99,6 +117,8 @@ pub struct Refused {
     /// The row's key as text, as in the rejects of `shape`.
     pub key: Option<String>,
     pub sqlstate: String,
+    /// The record, where it is to be kept; JSON that `jsonb` takes.
+    pub record: Option<String>,
     /// The row's id, where lists have tables: its lists must stay as the table has them.
     pub root: Option<String>,
 }
@@ -260,6 +280,19 @@ impl<'a> Rows<'a> {
 }
 
 impl Rows<'_> {
+    /// The first row's record, where it is to be kept.
+    fn record(&self) -> Option<String> {
+        let records = self.segment.records.as_ref()?;
+        let first = self.tuples.first()?;
+        let at = self
+            .segment
+            .tuples
+            .iter()
+            .position(|range| range == first)?;
+        let range = records.ranges.get(at)?;
+        shape::kept(records.body.get(range.start as usize..range.end as usize)?)
+    }
+
     /// Id of the first row, where lists have tables.
     fn root(&self) -> Option<String> {
         let first = self.tuples.first()?;
@@ -309,6 +342,7 @@ async fn write_rows<'a>(
                     let row = rows.first();
                     written.refused.push(Refused {
                         key: row.and_then(key_text),
+                        record: row.and_then(Rows::record),
                         root: row.and_then(Rows::root),
                         sqlstate: error.sqlstate().unwrap_or_default().to_owned(),
                     });

@@ -84,6 +84,13 @@ pub async fn erase_rejects(
     resource_id: ResourceId,
     keys: &[String],
 ) -> Result<u64, Error> {
+    // Nobody can say whose a record without a key is.
+    sqlx::query(
+        "update rosterd.rejects set record = null where resource_id = $1 and record_key is null",
+    )
+    .bind(resource_id)
+    .execute(&mut *conn)
+    .await?;
     let done =
         sqlx::query("delete from rosterd.rejects where resource_id = $1 and record_key = any($2)")
             .bind(resource_id)

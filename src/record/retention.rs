@@ -80,6 +80,14 @@ async fn work(
     // that finds a young one is the last.
     retained.events = steps(pool, chore, Table::Events, retention.events).await?;
     retained.rejects = steps(pool, chore, Table::Rejects, retention.rejects).await?;
+    // An open reject says that a record is missing, and stays. The record itself does not.
+    sqlx::query(
+        "update rosterd.rejects set record = null
+          where record is not null and last_seen_at < clock_timestamp() - make_interval(secs => $1)",
+    )
+    .bind(retention.rejects.as_secs_f64())
+    .execute(pool)
+    .await?;
     // What people did to cursors is kept as long as what failed.
     retained.cursor_log = steps(pool, chore, Table::CursorLog, retention.failed_runs).await?;
     retained.workers =

@@ -430,7 +430,17 @@ impl Mapper {
         }
         let lists = nest.encode(stamp);
         encoded.children = lists.rows;
-        encoded.rejects.extend(lists.rejects);
+        encoded.doubt(scan, &lists.rejects);
+        encoded
+            .rejects
+            .extend(lists.rejects.into_iter().map(|reject| {
+                Reject {
+                    key: (scan.rows.iter())
+                        .position(|row| row.record as usize == reject.record)
+                        .and_then(|row| scan.key_text(row)),
+                    ..reject
+                }
+            }));
         encoded.replaced += lists.replaced;
         encoded.discarded += lists.discarded;
         encoded.breach = encoded.breach.take().or(lists.breach);
@@ -1153,6 +1163,28 @@ impl Mapper {
 }
 
 impl Encoded {
+    /// Turns the hashes of rows whose lists are not whole into others than the records have: such a
+    /// row must not count as unchanged when it is next read.
+    fn doubt(&mut self, scan: &Scan, rejects: &[Reject]) {
+        let partial: HashSet<usize> = rejects.iter().map(|reject| reject.record).collect();
+        if partial.is_empty() {
+            return;
+        }
+        let rows = self.rows.iter().zip(&self.tuples).zip(&mut self.roots);
+        for ((&row, tuple), (_, hash)) in rows {
+            let record = scan.rows.get(row as usize).map(|row| row.record as usize);
+            if !record.is_some_and(|record| partial.contains(&record)) {
+                continue;
+            }
+            // The hash is the tuple's last field.
+            let end = tuple.end as usize;
+            let stored = self.data.get_mut(end.saturating_sub(hash.len())..end);
+            for byte in stored.into_iter().flatten().chain(hash) {
+                *byte = !*byte;
+            }
+        }
+    }
+
     fn empty() -> Self {
         Self {
             data: Vec::new(),

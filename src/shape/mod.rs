@@ -11,6 +11,7 @@ mod cursor;
 mod encode;
 mod hint;
 mod json;
+mod keep;
 mod keys;
 mod name;
 mod nest;
@@ -27,6 +28,7 @@ mod tests;
 
 pub use cursor::CursorValue;
 pub use encode::{Conflict, Encoded, MapSpec, Mapper, Stamp};
+pub use keep::kept;
 pub use keys::{KeyHashing, KeySet};
 pub use name::{identifier, of_path as column_name};
 pub use nest::{ChildRows, ELEMENT, ROOT_ID, ROW_ID};

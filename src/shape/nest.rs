@@ -99,6 +99,8 @@ struct Child {
 struct Page {
     body: Vec<u8>,
     records: Vec<Range<u32>>,
+    /// Place in the root's page of the record that each stood in.
+    roots: Vec<usize>,
 }
 
 /// Rows of one child table.
@@ -238,6 +240,7 @@ impl Nest {
                     nest: self,
                     hints,
                     root: number,
+                    place,
                 };
                 let mut path = Vec::new();
                 id = hex(number);
@@ -289,7 +292,10 @@ impl Nest {
                             Some(path) => format!("{place}.{ELEMENT}.{path}"),
                             None => format!("{place}.{ELEMENT}"),
                         }),
-                        ..reject
+                        // Of the record that people know, not of the element.
+                        key: None,
+                        record: page.roots.get(reject.record).copied().unwrap_or_default(),
+                        reason: reject.reason,
                     }),
             );
             lists.rows.push(ChildRows {
@@ -378,6 +384,8 @@ struct Work<'n> {
     nest: &'n mut Nest,
     hints: &'n Hints,
     root: u128,
+    /// Position of the root's record in its page.
+    place: usize,
 }
 
 impl Work<'_> {
@@ -487,6 +495,7 @@ impl Work<'_> {
                     .page
                     .records
                     .push(offset(start)..offset(child.page.body.len()));
+                child.page.roots.push(self.place);
             }
         }
         path.pop();

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::plan::Checkpoint;
 use crate::{
     config::source,
-    load::write::{Segment, Way},
+    load::write::{Records, Segment, Way},
     record::{Counters, NewReject},
     shape::{BinaryArray, Encoded, KeySet, Layout, RowKeys},
 };
@@ -80,6 +80,7 @@ impl Batch {
         layout: &Arc<Layout>,
         keyed: bool,
         way: Way,
+        records: Option<Records>,
     ) {
         let of_lists: usize = encoded.children.iter().map(|rows| rows.data.len()).sum();
         self.bytes += encoded.data.len() + of_lists;
@@ -103,6 +104,7 @@ impl Batch {
             },
             rows: encoded.rows,
             keys,
+            records,
         });
     }
 

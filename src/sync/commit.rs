@@ -918,6 +918,7 @@ fn refused(written: &Written) -> Vec<NewReject> {
             column: None,
             reason: "refused_by_table".to_owned(),
             sqlstate: Some(row.sqlstate.clone()),
+            record: row.record.clone(),
         })
         .collect()
 }

@@ -20,12 +20,12 @@ use super::{
 };
 use crate::{
     clock,
-    config::contract::Terms,
+    config::{contract::Terms, source::Keep},
     failpoint,
     fetch::Page,
     load::write::{self, Standing, Way},
     record::{Counters, NewReject},
-    shape::{Breach, CursorValue, Reject, Scan, Stamp, identifier, reason},
+    shape::{Breach, CursorValue, Reject, Scan, Stamp, identifier, kept, reason},
 };
 
 impl Walker {
@@ -51,18 +51,20 @@ impl Walker {
         failpoint::reach("shape.after_page");
 
         let mut rejected = std::mem::take(&mut scan.rejects);
-        rejected.append(&mut records.rejects);
+        let of_steps = std::mem::take(&mut records.rejects);
         self.outbox.add(&Counters {
             text_replaced: signed_u64(records.replaced),
             ..Counters::default()
         });
         // What the first look rejects has no usable key, so nobody can say which row is its.
-        let nameless = rejected.len() as u64;
+        let nameless = (rejected.len() + of_steps.len()) as u64;
         rejected.extend(self.encode(&records, &scan, &standings).await?);
 
         self.sight(&scan, nameless);
         self.note_loaded(&scan, &rejected);
-        self.note_page(page, &scan, &standings, rejected);
+        self.has_rejects |= !of_steps.is_empty();
+        self.keep_rejects(&records, rejected, of_steps);
+        self.note_page(page, &scan, &standings);
         self.note_checkpoint(page, &scan);
         Ok(())
     }
@@ -186,10 +188,22 @@ impl Walker {
             ..Counters::default()
         });
         let rejects = std::mem::take(&mut encoded.rejects);
+        let kept = self.keeps_records().then(|| write::Records {
+            body: records.body.clone(),
+            ranges: (encoded.rows.iter())
+                .map(|&row| {
+                    let record = scan.rows.get(row as usize).map(|row| row.record as usize);
+                    record
+                        .and_then(|at| ranges.get(at).cloned())
+                        .unwrap_or_default()
+                })
+                .collect(),
+        });
+        let outbox = &mut self.outbox;
         let (layout, keyed) = (&self.layout, self.store.keyed);
         outbox
             .batch
-            .push(encoded, scan.row_keys(), layout, keyed, way);
+            .push(encoded, scan.row_keys(), layout, keyed, way, kept);
         Ok(rejects)
     }
 
@@ -237,31 +251,47 @@ impl Walker {
         self.has_rejects |= !rejected.is_empty();
     }
 
-    /// Counts the page and its rows, and keeps its rejects.
-    fn note_page(
-        &mut self,
-        page: &Page,
-        scan: &Scan,
-        standings: &[Standing],
-        rejected: Vec<Reject>,
-    ) {
+    fn keeps_records(&self) -> bool {
+        self.store.context.resource.kept_of_rejects == Keep::Record
+    }
+
+    /// Counts and keeps the page's rejects. Of those that never got through the steps, nothing but
+    /// the reason: the privacy rules could not be applied to them.
+    fn keep_rejects(&mut self, records: &Records, rejected: Vec<Reject>, of_steps: Vec<Reject>) {
+        let keeps = self.keeps_records();
+        let by_contract = |reject: &&Reject| reason::is_contract(reject.reason);
+        self.outbox.add(&Counters {
+            rows_rejected: signed(rejected.len() + of_steps.len()),
+            rows_discarded: signed(rejected.iter().filter(by_contract).count()),
+            ..Counters::default()
+        });
+        let batch = &mut self.outbox.batch;
+        batch.rejects.extend(of_steps.into_iter().map(new_reject));
+        batch.rejects.extend(rejected.into_iter().map(|reject| {
+            let range = records.ranges.get(reject.record).filter(|_| keeps);
+            let record =
+                range.and_then(|range| records.body.get(range.start as usize..range.end as usize));
+            NewReject {
+                record: record.and_then(kept),
+                ..new_reject(reject)
+            }
+        }));
+    }
+
+    /// Counts the page and its rows.
+    fn note_page(&mut self, page: &Page, scan: &Scan, standings: &[Standing]) {
         let unchanged = standings
             .iter()
             .filter(|standing| **standing == Standing::Unchanged)
             .count();
-        let by_contract = |reject: &&Reject| reason::is_contract(reject.reason);
-        let discarded = rejected.iter().filter(by_contract).count();
         self.outbox.add(&Counters {
             pages: 1,
             records_read: signed(page.records.len()),
             rows_unchanged: signed(unchanged) + signed_u64(scan.duplicates),
-            rows_rejected: signed(rejected.len()),
-            rows_discarded: signed(discarded),
             cursor_future_rows: signed_u64(scan.cursor_future),
             ..Counters::default()
         });
         let batch = &mut self.outbox.batch;
-        batch.rejects.extend(rejected.into_iter().map(new_reject));
         if self.store.keyed {
             batch.keys.extend(scan.rows.iter().map(|row| row.key));
         }
@@ -315,5 +345,6 @@ fn new_reject(reject: Reject) -> NewReject {
         column: reject.path,
         reason: reject.reason.to_owned(),
         sqlstate: None,
+        record: None,
     }
 }

@@ -1717,6 +1717,7 @@ fn bad_record(key: Option<&str>) -> NewReject {
         column: Some("id".to_owned()),
         reason: "null_key".to_owned(),
         sqlstate: None,
+        record: None,
     }
 }
 

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use crate::support::{
     api::{Api, Collection, Fault},
+    documents::Documents,
     sync::Bench,
 };
 
@@ -173,5 +174,125 @@ sources:
             problems.to_string().contains("rejects.tolerate"),
             "{problems}"
         );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_is_kept_where_that_is_asked_for_as_the_privacy_rules_leave_it() {
+    let keys = "primary_key: id\nwrite_disposition: merge\nmax_table_nesting: 1\nprivacy: {exclude: ['**.ssn']}\nschema_contract: {data_type: discard_row}\ncolumns:\n  n: {data_type: bigint}\n";
+    let first = r#"[{"id": 3, "n": 0, "l": [{"v": 0}]}]"#;
+    let page = r#"[
+      {"id": 1, "n": "x", "ssn": "219-09-9999", "note": "a\u0000b\ud800"},
+      {"id": null, "ssn": "219-09-9999"},
+      {"id": 3, "n": 3, "ssn": "219-09-9999", "l": [{"v": 1}, {"v": true}]},
+      {"id": 4, "n": 4},
+      {"id": 5, "n": "y", "long": "LONG"}]"#
+        .replace("LONG", &"x".repeat(70_000));
+    let rejects = "select record_key as k, column_name as c, reason as r, seen_count as n, record from rosterd.rejects where resolved_at is null order by 1 nulls first, 2";
+
+    let plain = Documents::new(keys).await;
+    plain.load(first).await;
+    assert_eq!(plain.sync(page.clone()).await.0, "partial");
+    assert_eq!(
+        plain
+            .json("select count(*) as n, count(record) as kept from rosterd.rejects")
+            .await,
+        json!([{"n": 4, "kept": 0}]),
+        "not asked for"
+    );
+
+    let docs = Documents::new(&format!("{keys}rejects: {{store: record}}\n")).await;
+    docs.load(first).await;
+    docs.sync(page.clone()).await;
+    let (status, log) = docs.sync(page).await;
+    assert_eq!(status, "partial", "{log}");
+    let found = docs.json(rejects).await;
+    assert_eq!(
+        found[0],
+        json!({"k": null, "c": "id", "r": "null_key", "n": 2, "record": {"id": null}})
+    );
+    assert_eq!(
+        found[1],
+        json!({"k": "1", "c": "n", "r": "misfit", "n": 2, "record": {"id": 1, "n": "x", "note": "a\u{fffd}b\u{fffd}"}})
+    );
+    assert_eq!(
+        found[2],
+        json!({"k": "3", "c": "l.[].v", "r": "contract_data_type", "n": 2, "record": {"id": 3, "n": 3, "l": [{"v": 1}, {"v": true}]}})
+    );
+    assert_eq!(
+        found[3],
+        json!({"k": "5", "c": "n", "r": "misfit", "n": 2, "record": null}),
+        "too long to be kept"
+    );
+    assert_eq!(
+        docs.json("select id, (select count(*) from hr.docs__l where _rosterd_root_id = d._rosterd_id) as n from hr.docs d order by 1").await,
+        json!([{"id": 3, "n": 1}, {"id": 4, "n": 0}])
+    );
+
+    docs.load(
+        r#"[{"id": 1, "n": 1}, {"id": 3, "n": 3, "l": [{"v": 1}, {"v": 2}]}, {"id": 5, "n": 5}]"#,
+    )
+    .await;
+    assert_eq!(docs.json(rejects).await, json!([]));
+    assert_eq!(
+        docs.json("select count(*) as n, count(record) as kept from rosterd.rejects")
+            .await,
+        json!([{"n": 4, "kept": 0}]),
+        "what has loaded is not kept twice"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_is_no_json_of_postgres_is_kept_as_a_text() {
+    let docs =
+        Documents::new("primary_key: id\nwrite_disposition: merge\nrejects: {store: record}\n")
+            .await;
+    let (status, log) = docs
+        .sync(r#"[{"id": 1, "v": 1e200000, "t": "\u0000"}, "plain"]"#)
+        .await;
+    assert_eq!(status, "partial", "{log}");
+    assert_eq!(
+        docs.json(
+            "select record_key as k, reason as r, record from rosterd.rejects order by 1 nulls last"
+        )
+        .await,
+        json!([
+            {"k": "1", "r": "number_out_of_range", "record": r#"{"id": 1, "v": 1e200000, "t": "\u0000"}"#},
+            {"k": null, "r": "not_an_object", "record": "plain"},
+        ])
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_the_table_refuses_is_kept_too() {
+    let docs = Documents::new(
+        "primary_key: id\nwrite_disposition: merge\nrejects: {store: record}\nprivacy: {exclude: ssn}\n",
+    )
+    .await;
+    docs.load(r#"[{"id": 1, "n": 1}]"#).await;
+    docs.execute("alter table hr.docs add constraint small check (n < 5)")
+        .await;
+    let (status, _) = docs
+        .sync(r#"[{"id": 1, "n": 7, "ssn": "219"}, {"id": 2, "n": 2}, {"id": 3, "n": 8}]"#)
+        .await;
+    assert_eq!(status, "partial");
+    assert_eq!(
+        docs.json("select record_key as k, sqlstate, record from rosterd.rejects order by 1")
+            .await,
+        json!([
+            {"k": "1", "sqlstate": "23514", "record": {"id": 1, "n": 7}},
+            {"k": "3", "sqlstate": "23514", "record": {"id": 3, "n": 8}},
+        ])
+    );
+}
+
+#[test]
+fn what_is_kept_of_rejects_is_a_known_word() {
+    for store in ["records", "true", "[record]", "{a: b}"] {
+        let text = format!(
+            "sources:\n  hr:\n    client: {{base_url: 'https://api.example.com', paginator: single_page}}\n    resources:\n      - name: docs\n        rejects: {{store: {store}}}\n"
+        );
+        let problems = rosterd::config::from_str(&text).unwrap_err().to_string();
+        assert!(problems.contains("rejects.store"), "{store}: {problems}");
     }
 }
