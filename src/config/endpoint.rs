@@ -13,6 +13,7 @@ use super::{
     paginator::{Paginator, PaginatorFile},
     params::{ListStyleFile, Param},
     problem::Problems,
+    response::{Response, ResponseFile},
     rules::{Rule, RuleFile},
     template::{Names, Piece, Place, literal, pieces},
     tree::Node,
@@ -37,6 +38,9 @@ pub struct Endpoint {
     pub incremental: Option<Incremental>,
     /// In their order; the first that fits decides.
     pub rules: Vec<Rule>,
+    pub response: Response,
+    /// Whether null in the place of the records means that there are none.
+    pub null_is_empty: bool,
 }
 
 impl fmt::Debug for Endpoint {
@@ -137,6 +141,10 @@ section! {
         response_actions: Vec<Tried<RuleFile>>,
         /// Who we are to this endpoint, instead of `client.auth`.
         auth: Tried<AuthFile>,
+        /// The form of the answers.
+        response: Tried<ResponseFile> = "json",
+        /// Whether null at `data_selector` means that there are no records. Otherwise it fails the run.
+        null_is_empty: bool = "false",
     }
 }
 
@@ -223,6 +231,9 @@ impl EndpointFile {
             None => None,
         };
         let (paginator, selector) = (paginator?, selector?);
+        let response = self.response.0.as_ref();
+        let response =
+            response.and_then(|file| file.resolve(&selector, &paginator, node, problems));
         if method == Method::Get && paginator.writes_body() {
             node.nearest(&["paginator"])
                 .wrong(problems, "a place in the body needs `method: POST`");
@@ -262,6 +273,8 @@ impl EndpointFile {
             paginator,
             incremental,
             rules: rules?,
+            response: response?,
+            null_is_empty: self.null_is_empty,
         })
     }
 

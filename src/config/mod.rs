@@ -41,6 +41,8 @@ pub mod paginator;
 
 pub mod params;
 
+pub mod response;
+
 pub mod rules;
 
 mod incremental;

@@ -190,6 +190,22 @@ impl Paginator {
             .collect()
     }
 
+    /// Whether it looks for something in the answers besides their records.
+    pub(super) fn reads_body(&self) -> bool {
+        let in_stop = |stop: &Stop| {
+            let total = stop.total.as_ref().map(|total| &total.at);
+            matches!(total, Some(TotalAt::Body(_)))
+                || stop.more.is_some()
+                || stop.sync_token.is_some()
+        };
+        let in_place = match self {
+            Self::Token(token) => matches!(token.from, TokenFrom::Body(_)),
+            Self::Link(link) => matches!(link.from, LinkFrom::Body(_)),
+            Self::SinglePage | Self::Counted(_) | Self::Auto => false,
+        };
+        in_place || self.stop().is_some_and(in_stop)
+    }
+
     pub(super) fn writes_body(&self) -> bool {
         self.targets()
             .iter()

@@ -97,8 +97,11 @@ impl Client {
                 host: host_of(&base),
             });
         }
-        let mut headers =
-            HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))]);
+        let mut headers = HeaderMap::from_iter([(
+            ACCEPT,
+            // Anything else only where there is no JSON: a CSV export, a feed.
+            HeaderValue::from_static("application/json, */*;q=0.1"),
+        )]);
         for (name, value) in &config.headers {
             headers.insert(header_name(name)?, secret_value(name, value.expose())?);
         }
@@ -128,8 +131,7 @@ impl Client {
             http: builder.build().map_err(|_| Error::Client)?,
             base,
             headers,
-            // Places in a body are 32 bit numbers.
-            max_body: config.max_body.min(u64::from(u32::MAX)),
+            max_body: config.max_body,
             statuses: config.retry.statuses.clone(),
         })
     }
@@ -141,7 +143,7 @@ impl Client {
 
     /// Signs and sends a request, and waits for the headers of an answer whose status is good.
     pub(super) async fn send(&self, draft: &Draft, signer: Option<&Signer>) -> Result<Head, Error> {
-        let head = self.ask(draft, signer).await?;
+        let head = self.ask(draft, signer, None).await?;
         match self.refusal(&head) {
             Some(refusal) => Err(refusal),
             None => Ok(head),
@@ -149,7 +151,14 @@ impl Client {
     }
 
     /// Signs and sends a request, and waits for the answer's headers, whatever they say.
-    pub(super) async fn ask(&self, draft: &Draft, signer: Option<&Signer>) -> Result<Head, Error> {
+    ///
+    /// `total`: how long it may take to the last byte of the body, where that is not as usual.
+    pub(super) async fn ask(
+        &self,
+        draft: &Draft,
+        signer: Option<&Signer>,
+        total: Option<Duration>,
+    ) -> Result<Head, Error> {
         if !same_origin(&self.base, &draft.url) {
             return Err(Error::ForeignLink {
                 host: host_of(&draft.url),
@@ -170,6 +179,9 @@ impl Client {
         }
         let mut request = reqwest::Request::new(draft.method.clone(), url);
         *request.headers_mut() = headers;
+        if total.is_some() {
+            *request.timeout_mut() = total;
+        }
         *request.body_mut() = body.map(Into::into);
         let sent = Instant::now();
         let answer = self.http.execute(request).await;
@@ -208,7 +220,14 @@ impl Client {
 
     /// Reads the body, up to the cap on its decoded bytes.
     pub(super) async fn read(&self, head: Head) -> Result<Answer, Error> {
-        self.read_up_to(head, self.max_body, Beyond::Refused).await
+        self.read_page(head, self.max_body).await
+    }
+
+    /// The same under another cap.
+    pub(super) async fn read_page(&self, head: Head, cap: u64) -> Result<Answer, Error> {
+        // Places in a body are 32 bit numbers.
+        let cap = cap.min(u64::from(u32::MAX));
+        self.read_up_to(head, cap, Beyond::Refused).await
     }
 
     /// Reads the body of an answer that is no page: its beginning is enough.
@@ -223,15 +242,8 @@ impl Client {
             at,
             asked,
         } = head;
+        check_encoding(response.headers(), &at)?;
         let headers = response.headers();
-        // reqwest takes the header away when it decodes.
-        if headers
-            .get_all(CONTENT_ENCODING)
-            .iter()
-            .any(|v| v != "identity")
-        {
-            return Err(Error::UnknownEncoding { at });
-        }
         let date = date_of(headers);
         let json_type = headers.get(CONTENT_TYPE).is_none_or(|value| {
             value
@@ -300,8 +312,15 @@ impl Head {
         retry_after(value, date_of(headers))
     }
 
-    /// An answer without its body.
-    pub(super) fn without_body(self) -> Answer {
+    /// The next piece of the body; `None` at its end.
+    pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
+        check_encoding(self.response.headers(), &self.at)?;
+        let chunk = self.response.chunk().await;
+        chunk.map_err(|e| transport(&e, self.at.clone()))
+    }
+
+    /// The answer without its body.
+    pub(super) fn without_body(&self) -> Answer {
         Answer {
             status: self.status(),
             json_type: true,
@@ -310,8 +329,17 @@ impl Head {
             received_at: clock::now(),
             asked: self.asked,
             body: Bytes::new(),
-            at: self.at,
+            at: self.at.clone(),
         }
+    }
+}
+
+/// reqwest takes the header away when it decodes.
+fn check_encoding(headers: &HeaderMap, at: &Address) -> Result<(), Error> {
+    let mut encodings = headers.get_all(CONTENT_ENCODING).iter();
+    match encodings.any(|encoding| encoding != "identity") {
+        true => Err(Error::UnknownEncoding { at: at.clone() }),
+        false => Ok(()),
     }
 }
 

@@ -69,8 +69,21 @@ pub enum Error {
     ForeignLink { host: Box<str> },
     #[error("the body from {at} is larger than {limit} bytes")]
     BodyTooLarge { limit: u64, at: Address },
-    #[error("{at} answered with something that is not JSON")]
-    NotJson { at: Address },
+    #[error("{at} answered with something that is not {wanted}")]
+    WrongFormat { wanted: &'static str, at: Address },
+    #[error("the gzip file from {at} is broken")]
+    InvalidGzip { at: Address },
+    #[error("the text from {at} is not in the character set that it should be in")]
+    Charset { at: Address },
+    #[error("the XML from {at} {} at byte {offset}", if *truncated { "ends too early" } else { "is broken" })]
+    InvalidXml {
+        offset: u64,
+        truncated: bool,
+        at: Address,
+    },
+    /// Some of its records were taken out already.
+    #[error("the stream from {at} broke off")]
+    StreamBroken { at: Address },
     #[error("the body from {at} is encoded in a way that was not asked for")]
     UnknownEncoding { at: Address },
     #[error("{at} answered with an empty body")]
@@ -153,6 +166,7 @@ impl Error {
                 Action::Resync => Course::Resync,
                 Action::Retry | Action::Refresh | Action::Fail => Course::Stop,
             },
+            Self::StreamBroken { .. } => Course::Restart,
             _ => Course::Stop,
         }
     }
@@ -185,9 +199,17 @@ impl Error {
             }
             | Self::InvalidJson {
                 truncated: true, ..
+            }
+            | Self::InvalidXml {
+                truncated: true, ..
             } => Decision::Retry { after: None },
-            Self::NotJson { .. }
+            Self::WrongFormat { .. }
             | Self::EmptyBody { .. }
+            | Self::InvalidGzip { .. }
+            | Self::Charset { .. }
+            | Self::InvalidXml {
+                truncated: false, ..
+            }
             | Self::InvalidJson {
                 truncated: false, ..
             }
@@ -222,6 +244,7 @@ impl Error {
             | Self::Redirect { .. }
             | Self::ForeignLink { .. }
             | Self::BodyTooLarge { .. }
+            | Self::StreamBroken { .. }
             | Self::UnknownEncoding { .. }
             | Self::UnexpectedShape { .. }
             | Self::PaginationLoop { .. }
@@ -339,13 +362,40 @@ impl Error {
             Self::BodyTooLarge { .. } => (
                 Class::SourceResponse,
                 "body_too_large",
-                "ask for smaller pages, or raise client.max_body",
+                "ask for smaller pages, or raise client.max_body or endpoint.response.max_body",
                 false,
             ),
-            Self::NotJson { .. } => (
+            Self::WrongFormat { wanted, .. } => (
                 Class::SourceResponse,
-                "not_json",
-                "often a login or maintenance page: look at endpoint.path and the key",
+                match *wanted {
+                    "JSON" => "not_json",
+                    _ => "wrong_format",
+                },
+                "often a login or maintenance page: look at endpoint.path, endpoint.response and the key",
+                true,
+            ),
+            Self::InvalidGzip { .. } => (
+                Class::SourceResponse,
+                "invalid_gzip",
+                "the file was cut or garbled on its way, or by the API",
+                true,
+            ),
+            Self::Charset { .. } => (
+                Class::SourceResponse,
+                "invalid_charset",
+                "set endpoint.response.charset to what the API sends; XML names its own in its first line",
+                true,
+            ),
+            Self::InvalidXml { .. } => (
+                Class::SourceResponse,
+                "invalid_xml",
+                "the API or a proxy cuts or garbles its answers; entities of a document's own are refused",
+                true,
+            ),
+            Self::StreamBroken { .. } => (
+                Class::SourceUnavailable,
+                "stream_broken",
+                "the connection did not last for the whole answer; ask for less at once",
                 true,
             ),
             Self::UnknownEncoding { .. } => (

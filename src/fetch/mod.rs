@@ -46,6 +46,8 @@ mod rules;
 
 mod select;
 
+mod stream;
+
 mod tally;
 
 mod token;
@@ -140,6 +142,8 @@ pub struct Page {
     pub next: Option<Position>,
     /// The API's count of all items or pages, as of this page.
     pub total: Option<u64>,
+    /// One of several parts of one answer: there is no place between them to resume at, and more may follow.
+    pub is_part: bool,
     /// Whether something already speaks against a complete walk; it will not end proven then.
     pub doubtful: bool,
     /// When the answer was complete, by this machine's clock.

@@ -14,6 +14,7 @@ use super::{
     client::{Answer, Head},
     credential::Credential,
     decode::{Decoded, Decoder},
+    limiter::Permit,
     request::Draft,
     rules::{Rules, Verdict},
     tally::Counters,
@@ -26,6 +27,9 @@ use crate::{
 
 /// Larger bodies are decoded on a thread of their own, so that they hold up nobody.
 const INLINE: usize = 2 << 20;
+
+/// Longest time that a stream may take. The run's own limit is shorter as a rule; silence ends it sooner.
+const LONGEST_STREAM: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// One page to fetch, on behalf of one walk.
 pub(super) struct Job {
@@ -44,16 +48,28 @@ pub(super) struct Job {
 impl Api {
     /// Fetches one page, with retries, each under the limits.
     pub(super) async fn fetch(&self, job: &Job) -> Result<(Answer, Decoded), Error> {
+        self.retried(job, || self.page(job)).await
+    }
+
+    /// Asks for an answer whose body is still to come, with the same retries.
+    pub(super) async fn open(&self, job: &Job) -> Result<(Judged, Permit), Error> {
+        self.retried(job, || self.attempt(job)).await
+    }
+
+    async fn retried<'a, T, F: Future<Output = Result<T, Failed<'a>>>>(
+        &self,
+        job: &'a Job,
+        attempt: impl Fn() -> F,
+    ) -> Result<T, Error> {
         let policy = &self.config.retry;
         let mut tries: u32 = 0;
         let mut renewed = false;
         loop {
             let tokens = job.credential.signer.as_ref().and_then(Signer::tokens);
             let generation = tokens.map_or(0, |tokens| tokens.generation());
-            let mut pass = None;
-            let error = match self.attempt(job, &mut pass).await {
+            let Failed { error, pass } = match attempt().await {
                 Ok(fetched) => return Ok(fetched),
-                Err(error) => error,
+                Err(failed) => failed,
             };
             // A token may be revoked before its time: one fresh one, then the refusal is final.
             let is_refused = matches!(
@@ -136,23 +152,41 @@ impl Api {
         }
     }
 
-    async fn attempt<'a>(
-        &self,
-        job: &'a Job,
-        pass: &mut Option<Pass<'a>>,
-    ) -> Result<(Answer, Decoded), Error> {
+    async fn page<'a>(&self, job: &'a Job) -> Result<(Answer, Decoded), Failed<'a>> {
+        let (judged, permit) = self.attempt(job).await?;
+        drop(permit);
+        let answer = match judged {
+            Judged::Page(answer) => answer,
+            Judged::Empty(answer) => return Ok((answer, Decoded::nothing())),
+            // Only streams are opened without being read.
+            Judged::Open(head) => self.client.read_page(*head, job.decoder.cap()).await?,
+        };
+        job.tally.bytes(answer.body.len());
+        let fetched = if answer.body.len() > INLINE {
+            let (decoder, page) = (Arc::clone(&job.decoder), job.page);
+            let decoding = tokio::task::spawn_blocking(move || decode(&decoder, answer, page));
+            decoding.await.map_err(|_| Error::Lost)?
+        } else {
+            decode(&job.decoder, answer, job.page)
+        };
+        failpoint::reach("fetch.after_page");
+        Ok(fetched?)
+    }
+
+    async fn attempt<'a>(&self, job: &'a Job) -> Result<(Judged, Permit), Failed<'a>> {
         let mut permit = self
             .limiter
             .permit(self.config.retry.max_wait, &job.cancel)
             .await?;
         job.tally.waited_for_limit(permit.waited);
-        let pass = pass.insert(job.credential.circuit.pass()?);
+        let mut pass = job.credential.circuit.pass()?;
         failpoint::reach("fetch.before_request");
         job.tally.request();
         let begun = Instant::now();
         let exchange = async {
+            let total = job.decoder.is_stream().then_some(LONGEST_STREAM);
             let signer = job.credential.signer.as_ref();
-            let head = self.client.ask(&job.draft, signer).await;
+            let head = self.client.ask(&job.draft, signer, total).await;
             if !matches!(head, Err(Error::Transport { .. })) {
                 permit.answered();
             }
@@ -162,42 +196,45 @@ impl Api {
             pass.accepted();
             Ok(judged)
         };
-        let answer = tokio::select! {
+        let judged = tokio::select! {
             biased;
             () = job.cancel.cancelled() => Err(Error::Cancelled),
-            answer = exchange => answer,
+            judged = exchange => judged,
         };
         job.tally.fetched(begun.elapsed());
-        if let Err(Error::Status { status: 429, .. } | Error::Ruled { status: 429, .. }) = &answer {
+        if let Err(Error::Status { status: 429, .. } | Error::Ruled { status: 429, .. }) = &judged {
             job.tally.too_many_requests();
         }
-        let (answer, is_empty) = match answer? {
-            Judged::Page(answer) => (answer, false),
-            Judged::Empty(answer) => (answer, true),
-        };
-        drop(permit);
-        job.tally.bytes(answer.body.len());
-        if is_empty {
-            return Ok((answer, Decoded::nothing()));
+        match judged {
+            Ok(judged) => Ok((judged, permit)),
+            Err(error) => Err(Failed {
+                error,
+                pass: Some(pass),
+            }),
         }
-        let fetched = if answer.body.len() > INLINE {
-            let (decoder, page) = (Arc::clone(&job.decoder), job.page);
-            let decoding = tokio::task::spawn_blocking(move || decode(&decoder, answer, page));
-            decoding.await.map_err(|_| Error::Lost)?
-        } else {
-            decode(&job.decoder, answer, job.page)
-        };
-        failpoint::reach("fetch.after_page");
-        fetched
+    }
+}
+
+/// Why a try came to nothing, with its leave to try the credential.
+struct Failed<'j> {
+    error: Error,
+    pass: Option<Pass<'j>>,
+}
+
+impl From<Error> for Failed<'_> {
+    fn from(error: Error) -> Self {
+        Self { error, pass: None }
     }
 }
 
 /// An answer that is not to be tried again.
-enum Judged {
+pub(super) enum Judged {
     /// Its body is to be decoded.
     Page(Answer),
     /// A rule says that it means no records.
     Empty(Answer),
+    /// Its body is a stream, and still to come.
+    Open(Box<Head>),
 }
 
 impl Api {
@@ -207,20 +244,29 @@ impl Api {
         let refusal = self.client.refusal(&head);
         // Behind the last page nothing is. Where the first should be, only no content is no failure.
         let ends = job.ends.contains(&head.status()) && (job.page > 0 || head.status() < 400);
+        let early = open.before_the_body();
+        // What a rule would look for in a stream's body has not come yet.
+        let is_decided = open.is_empty() || (job.decoder.is_stream() && early.is_none());
+        if let (true, None, true) = (is_decided, &refusal, job.decoder.is_stream()) {
+            return Ok(Judged::Open(Box::new(head)));
+        }
         if open.is_empty() {
             return match refusal {
                 Some(_) if ends => Ok(Judged::Empty(head.without_body())),
                 Some(refusal) => Err(refusal),
-                None => self.client.read(head).await.map(Judged::Page),
+                None => {
+                    let read = self.client.read_page(head, job.decoder.cap());
+                    read.await.map(Judged::Page)
+                }
             };
         }
         let (status, after, at) = (head.status(), head.retry_after(), head.at().clone());
-        let (verdict, answer) = match open.before_the_body() {
+        let (verdict, answer) = match early {
             Some(verdict) => (Some(verdict), head.without_body()),
             None => {
                 let answer = match &refusal {
                     Some(_) => self.client.read_refusal(head).await?,
-                    None => self.client.read(head).await?,
+                    None => self.client.read_page(head, job.decoder.cap()).await?,
                 };
                 (open.decide(&answer.body), answer)
             }

@@ -23,6 +23,7 @@ use super::{
     request::Template,
     retry::Job,
     rules::Rules,
+    stream::Streamed,
     tally::Counters,
 };
 use crate::config::paginator::Paginator;
@@ -58,6 +59,7 @@ impl Walk {
         let tracker = TaskTracker::new();
         let driver = async move {
             let result = match Driver::new(api, plan, cancel, counters) {
+                Ok(driver) if driver.decoder.is_stream() => driver.stream(&sender).await,
                 Ok(driver) => driver.drive(&sender).await,
                 Err(error) => Err(error),
             };
@@ -144,7 +146,7 @@ impl Driver {
         Ok(Self {
             credential: api.credentials.of(&plan.endpoint)?,
             template: Template::new(base, &plan)?,
-            decoder: Arc::new(Decoder::new(&plan.endpoint)),
+            decoder: Arc::new(Decoder::new(&plan.endpoint, api.config.max_body)),
             rules: Arc::new(Rules::new(&plan.endpoint.rules)),
             ends: plan
                 .endpoint
@@ -210,6 +212,7 @@ impl Driver {
                 records: decoded.records,
                 next,
                 total: self.pager.total(),
+                is_part: false,
                 doubtful: self.pager.is_doubtful(),
                 received_at: answer.received_at,
                 server_date: answer.date,
@@ -264,11 +267,50 @@ impl Driver {
         Ok(())
     }
 
-    fn launch(&self, position: Option<Position>, page: u64) -> Result<Flight, Error> {
-        let draft = self.template.draft(position.as_ref())?;
-        let url = draft.url.clone();
-        let job = Job {
-            draft,
+    /// The one answer of a stream, in parts. Their records stand on one page: they are one answer's.
+    async fn stream(mut self, sender: &mpsc::Sender<Result<Step, Error>>) -> Result<(), Error> {
+        let job = self.job(None, self.first_page)?;
+        let (parts, mut incoming) = mpsc::channel::<Streamed>(1);
+        let api = Arc::clone(&self.api);
+        let mut ending = None;
+        let forward = async {
+            while let Some((answer, decoded)) = incoming.recv().await {
+                let seen = Seen {
+                    number: job.page,
+                    position: None,
+                    url: &job.draft.url,
+                    answer: &answer,
+                    decoded: &decoded,
+                };
+                let signer = self.credential.signer.as_ref();
+                if let (Onward::End(end), _) = self.pager.after(&seen, signer)? {
+                    ending = Some(end);
+                }
+                let page = Page {
+                    number: job.page,
+                    at: None,
+                    body: decoded.body,
+                    records: decoded.records,
+                    next: None,
+                    total: None,
+                    is_part: true,
+                    doubtful: self.pager.is_doubtful(),
+                    received_at: answer.received_at,
+                    server_date: answer.date,
+                };
+                sender.send(Ok(Step::Page(page))).await.ok();
+            }
+            Ok::<(), Error>(())
+        };
+        tokio::try_join!(api.stream(&job, parts), forward)?;
+        let ending = ending.ok_or(Error::Lost)?;
+        sender.send(Ok(Step::End(ending))).await.ok();
+        Ok(())
+    }
+
+    fn job(&self, position: Option<&Position>, page: u64) -> Result<Job, Error> {
+        Ok(Job {
+            draft: self.template.draft(position)?,
             credential: Arc::clone(&self.credential),
             page,
             decoder: Arc::clone(&self.decoder),
@@ -276,7 +318,12 @@ impl Driver {
             ends: Arc::clone(&self.ends),
             tally: Arc::clone(&self.tally),
             cancel: self.cancel.clone(),
-        };
+        })
+    }
+
+    fn launch(&self, position: Option<Position>, page: u64) -> Result<Flight, Error> {
+        let job = self.job(position.as_ref(), page)?;
+        let url = job.draft.url.clone();
         let api = Arc::clone(&self.api);
         let fetch = async move { api.fetch(&job).await };
         Ok(Flight {

@@ -306,7 +306,7 @@ impl Walker {
 
     /// Moves the place to resume at behind the page that was absorbed.
     fn note_checkpoint(&mut self, page: &Page, scan: &Scan) {
-        if page.doubtful {
+        if page.doubtful || page.is_part {
             // A walk that went on from here would not know of the doubt.
             self.checkpoint = None;
         } else if !scan.rows.is_empty() {

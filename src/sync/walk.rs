@@ -316,7 +316,7 @@ impl Walker {
             }
             self.absorb(&page).await?;
             self.count(walk);
-            if page.next.is_some() && self.outbox.is_due(&bounds) {
+            if (page.next.is_some() || page.is_part) && self.outbox.is_due(&bounds) {
                 self.outbox.hand_over(None).await?;
             }
         }

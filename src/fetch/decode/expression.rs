@@ -34,7 +34,13 @@ impl Expression {
     }
 
     /// Writes the records of `text` into a body of their own.
-    pub(super) fn records(&self, text: &str) -> Result<(Bytes, Vec<Range<u32>>), Failure> {
+    ///
+    /// `null_is_empty`: a match that is null holds no records, instead of being an error.
+    pub(super) fn records(
+        &self,
+        text: &str,
+        null_is_empty: bool,
+    ) -> Result<(Bytes, Vec<Range<u32>>), Failure> {
         let tree: Value = match serde_json::from_str(text) {
             Ok(tree) => tree,
             Err(e) => {
@@ -60,6 +66,7 @@ impl Expression {
                     }
                 }
                 Value::Object(_) => write(found, &mut body, &mut records)?,
+                Value::Null if null_is_empty => {}
                 Value::Null => return Err(Failure::Shape("is null instead of a list")),
                 Value::Bool(_) | Value::Number(_) | Value::String(_) => {
                     return Err(Failure::Shape("is neither a list nor an object"));
@@ -153,7 +160,7 @@ mod tests {
 
     fn records(expression: &str, text: &str) -> Result<Vec<String>, &'static str> {
         let expression = Expression::new(&JsonPath::parse(expression).unwrap());
-        match expression.records(text) {
+        match expression.records(text, false) {
             Ok((body, ranges)) => Ok(ranges
                 .iter()
                 .map(|r| {

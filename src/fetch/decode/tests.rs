@@ -16,33 +16,36 @@ fn path(text: &str) -> DottedPath {
 }
 
 fn decoder(selector: Selector) -> Decoder {
-    Decoder::new(&Endpoint {
-        method: Method::Get,
-        path: "/p".into(),
-        data_selector: selector,
-        paginator: Paginator::Counted(Box::new(Counted {
-            unit: Unit::Rows,
-            start: 0,
-            base: 0,
-            position: Target::Query("offset".into()),
-            size: None,
-            stride: Stride::Received,
-            overlap: 0,
-            stop: Stop {
-                total: Some(Total {
-                    at: TotalAt::Body(path("meta.total")),
-                    counts: Unit::Rows,
-                }),
-                more: Some(More {
-                    path: path("meta.more"),
-                    means_more: true,
-                }),
-                ..Stop::default()
-            },
-            maximum: None,
-        })),
-        ..Endpoint::default()
-    })
+    Decoder::new(
+        &Endpoint {
+            method: Method::Get,
+            path: "/p".into(),
+            data_selector: selector,
+            paginator: Paginator::Counted(Box::new(Counted {
+                unit: Unit::Rows,
+                start: 0,
+                base: 0,
+                position: Target::Query("offset".into()),
+                size: None,
+                stride: Stride::Received,
+                overlap: 0,
+                stop: Stop {
+                    total: Some(Total {
+                        at: TotalAt::Body(path("meta.total")),
+                        counts: Unit::Rows,
+                    }),
+                    more: Some(More {
+                        path: path("meta.more"),
+                        means_more: true,
+                    }),
+                    ..Stop::default()
+                },
+                maximum: None,
+            })),
+            ..Endpoint::default()
+        },
+        1 << 20,
+    )
 }
 
 pub(in crate::fetch) fn answer(body: impl Into<Bytes>) -> Answer {

@@ -1,5 +1,7 @@
 //! What is asked of an API and what its answers mean, by configuration alone, down to the rows.
 
+mod bodies;
+
 mod refused;
 
 mod requests;

@@ -189,3 +189,69 @@ fn rules() {
         ),
     ]);
 }
+
+#[test]
+fn forms_of_answers() {
+    expect(&[
+        (
+            "{paginator: single_page, response: yaml}",
+            &[("response", "expected one of json, ndjson")],
+        ),
+        (
+            "{paginator: single_page, response: {type: csv, delimiter: ';;'}}",
+            &[("response.delimiter", "one sign of ASCII")],
+        ),
+        (
+            "{paginator: single_page, response: {type: csv, delimiter: '\"'}}",
+            &[("response", "another sign")],
+        ),
+        (
+            "{paginator: single_page, response: {type: csv, charset: klingon}}",
+            &[("response.charset", "such as utf-8")],
+        ),
+        (
+            "{paginator: single_page, response: {type: csv, columns: [a, a]}}",
+            &[("response.columns", "names, each once")],
+        ),
+        (
+            "{paginator: single_page, response: csv, data_selector: rows}",
+            &[("data_selector", "every line is a record")],
+        ),
+        (
+            "{paginator: {type: offset, limit: 10}, response: csv}",
+            &[("paginator", "set `total_path: null`")],
+        ),
+        (
+            "{paginator: {type: json_link}, response: ndjson}",
+            &[("paginator", "lines have no place")],
+        ),
+        (
+            "{paginator: single_page, response: xml}",
+            &[("", "names of elements")],
+        ),
+        (
+            "{paginator: single_page, response: {type: xml, stream: true}, data_selector: a.b}",
+            &[("response.stream", "unknown key")],
+        ),
+        (
+            "{paginator: header_link, response: {type: json, stream: true}}",
+            &[("response.stream", "need `paginator: single_page`")],
+        ),
+        (
+            "{paginator: single_page, response: {type: json, stream: true}, data_selector: '$.a[*]'}",
+            &[("response.stream", "plain names")],
+        ),
+        (
+            "{paginator: single_page, response: {type: json, stream: true}, data_selector: 'a[0].b'}",
+            &[("response.stream", "without positions")],
+        ),
+        (
+            "{paginator: single_page, response: {type: json, max_body: 0}}",
+            &[("response.max_body", "a size above zero")],
+        ),
+        (
+            "{paginator: single_page, null_is_empty: maybe}",
+            &[("null_is_empty", "true or false")],
+        ),
+    ]);
+}

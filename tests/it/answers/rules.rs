@@ -295,7 +295,7 @@ async fn a_refused_token_is_renewed_once_where_a_rule_says_that_it_was_refused()
         &bench,
         &server,
         &format!(
-            "auth: {{type: session, login_url: {}/login, fields: {{user: u}}}}",
+            "auth: {{type: session, request: {{url: '{}/login', json: {{user: u}}}}}}",
             server.url()
         ),
         "endpoint:
