@@ -31,6 +31,7 @@ macro_rules! ready {
 /// All of them, by name.
 pub const ALL: &[Ready] = ready![
     "bamboohr",
+    "deputy",
     "factorial",
     "hibob",
     "teamtailor",

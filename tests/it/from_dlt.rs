@@ -160,7 +160,28 @@ fn each_stricter_rule_is_told_with_its_place_and_without_a_value() {
             Some("comes from the variable HR_X_API_KEY now"),
         ),
     ];
-    for (client, resource, wanted) in cases {
+    let guessed: &[(&str, &str, Option<&str>)] = &[
+        (
+            r#""client": {"base_url": "https://x.example"}"#,
+            r#"{"name": "a", "endpoint": {"data_selector": "d"}}"#,
+            Some(
+                "sources.hr.resources[0].endpoint.paginator: dlt guesses it from the first answer",
+            ),
+        ),
+        (
+            r#""client": {"base_url": "https://x.example", "paginator": "auto"}"#,
+            r#"{"name": "a", "endpoint": {"path": "a/b", "data_selector": "d"}}"#,
+            Some(
+                "sources.hr.resources[0].endpoint.paginator: dlt guesses it from the first answer",
+            ),
+        ),
+        (
+            r#""client": {"base_url": "https://x.example"}"#,
+            r#"{"name": "a", "endpoint": {"data_selector": "d", "response_actions": [{"status_code": "404", "action": "ignore"}, "<function f at 0x7f>"], "paginator": "single_page"}}"#,
+            Some("response_actions[0].status_code: was a text, which dlt never finds"),
+        ),
+    ];
+    for (client, resource, wanted) in cases.iter().chain(guessed) {
         let converted = convert(&format!("{{{client}, \"resources\": [{resource}]}}"));
         let told = told(&converted);
         match wanted {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     Stage,
-    fake::{Answer, Asked, Data, Fake, basic, route},
+    fake::{Answer, Asked, Data, Fake, basic, route, slice},
 };
 
 fn guard(asked: &Asked) -> Option<Answer> {
@@ -13,6 +13,19 @@ fn guard(asked: &Asked) -> Option<Answer> {
     }
     let xml = asked.header("accept") != "application/json";
     xml.then(|| Answer::text("text/xml", "<directory/>".into()))
+}
+
+fn employees(asked: &Asked, data: &mut Data) -> Answer {
+    if data.remove("busy").is_some() {
+        return Answer::empty(503).header("Retry-After", "0");
+    }
+    assert!(asked.param("fields").unwrap().contains("jobTitle"));
+    let (page, _) = slice(
+        &data["employees"],
+        asked.number("page[offset]", 0),
+        asked.number("page[limit]", 100),
+    );
+    Answer::json(&json!({"data": page}))
 }
 
 fn job_info(asked: &Asked, data: &mut Data) -> Answer {
@@ -28,17 +41,20 @@ fn job_info(asked: &Asked, data: &mut Data) -> Answer {
     Answer::json(&json!({"table": "jobInfo", "employees": map}))
 }
 
+fn employee(id: &str, title: &str) -> Value {
+    json!({"employeeId": id, "firstName": "Jo", "jobTitle": title, "dateOfBirth": "1990-01-01"})
+}
+
 fn jobs(employee: &str, changed: &str, titles: &[&str]) -> Value {
     let rows: Vec<Value> = titles.iter().enumerate().map(|(at, title)| json!({"date": format!("202{at}-01-01"), "jobTitle": title, "department": "Kitchen"})).collect();
     json!({"employee": employee, "lastChanged": changed, "rows": rows})
 }
 
 async fn stage() -> Stage {
-    let routes = [route(
-        "GET",
-        "/api/v1/employees/changed/tables/jobInfo",
-        job_info,
-    )];
+    let routes = [
+        route("GET", "/api/v1/employees", employees),
+        route("GET", "/api/v1/employees/changed/tables/jobInfo", job_info),
+    ];
     let fake = Fake::new(guard, routes).await;
     Stage::new(
         "bamboohr",
@@ -46,6 +62,29 @@ async fn stage() -> Stage {
         &[("BAMBOOHR_COMPANY", "acme"), ("BAMBOOHR_API_KEY", "b-key")],
     )
     .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bamboohr_employees_are_read_through_an_overload() {
+    let stage = stage().await;
+    for id in ["1", "2", "3"] {
+        stage.fake.put("employees", employee(id, "Cook"));
+    }
+    stage.fake.put("busy", Value::Null);
+    let requests = stage.sync("employees").await;
+    assert!(
+        requests.len() == 2 && requests[0].contains("page[limit]=2500"),
+        "{requests:?}"
+    );
+    assert_eq!(
+        stage.columns("bamboohr.employees").await,
+        ["employee_id", "first_name", "job_title"]
+    );
+    stage
+        .fake
+        .change("employees", |all| all[0] = employee("1", "Chef"));
+    stage.sync("employees").await;
+    assert_eq!(stage.counts().await, "0 1 2 0");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -19,6 +19,8 @@ pub(crate) mod fake;
 
 mod bamboohr;
 
+mod deputy;
+
 mod factorial;
 
 mod hibob;
