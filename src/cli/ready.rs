@@ -34,6 +34,8 @@ pub const ALL: &[Ready] = ready![
     "deputy",
     "factorial",
     "hibob",
+    "merge",
+    "personio",
     "teamtailor",
     "workable",
     "workday-raas"

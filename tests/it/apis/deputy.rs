@@ -69,12 +69,12 @@ async fn deputy_is_searched_in_pages_to_a_short_one() {
     );
 
     stage.fake.change("employees", |all| {
-        all[6] = employee(7, "Joanna", "2026-02-01T00:00:00+10:00")
+        all[6] = employee(7, "Joanna", "2026-02-01T00:00:00+10:00");
     });
     stage.sync("employees").await;
     assert_eq!(stage.counts().await.split(' ').nth(1), Some("1"));
     stage.fake.change("employees", |all| {
-        all[7] = employee(8, "Jon", "2026-02-02T00:00:00+10:00")
+        all[7] = employee(8, "Jon", "2026-02-02T00:00:00+10:00");
     });
     let requests = stage.sync("employees").await;
     assert!(

@@ -25,6 +25,10 @@ mod factorial;
 
 mod hibob;
 
+mod merge;
+
+mod personio;
+
 mod teamtailor;
 
 mod workable;
