@@ -11,10 +11,10 @@ use url::{Host, Url};
 use super::{
     Secret,
     auth::{AuthFile, is_token},
-    decode::{Period, Size, Tried, section},
+    decode::{Period, Size, Tried, section, words},
     paginator::PaginatorFile,
     problem::Problems,
-    source::{CircuitRule, Client, Limit, Retry, Timeouts},
+    source::{CircuitRule, Client, Limit, QuotaHeaders, ResetUnit, Retry, Timeouts},
     tree::Node,
 };
 
@@ -33,6 +33,8 @@ section! {
         limits: Vec<LimitFile>,
         /// Requests at the same time over all resources of the source. Too high: the API refuses.
         max_in_flight: NonZeroUsize = "4",
+        /// What the API's answers say of its limit: all requests wait for its next window before one is refused. Left out: only `limits`, `Retry-After` and refusals count.
+        limit_headers: Tried<LimitHeadersFile>,
         /// When and how a request is tried again.
         retry: Tried<RetryFile>; section,
         /// How long to wait for the API.
@@ -58,6 +60,31 @@ section! {
 }
 
 section! {
+    /// Headers in which the API tells how much of its limit is left.
+    pub(super) struct LimitHeadersFile {
+        /// Header with the requests that are left in the API's window. Left out: the window's end counts where a request is refused.
+        remaining: String,
+        /// Header with the end of that window.
+        reset: String; required,
+        /// How the end is written: `seconds` or `ms` from now, `epoch` (seconds) or `epoch_ms`, `date` (ISO 8601 or as in HTTP). Wrong: waits are cut to an hour, or end the run as rate limited.
+        reset_unit: ResetUnitWord = "seconds",
+        /// Requests left to others who use the same key.
+        reserve: u64 = "0",
+    }
+}
+
+words! {
+    /// How the end of a window is written.
+    pub(super) enum ResetUnitWord {
+        Seconds = "seconds",
+        Milliseconds = "ms",
+        Epoch = "epoch",
+        EpochMs = "epoch_ms",
+        Date = "date",
+    }
+}
+
+section! {
     /// When and how a request is tried again: after `backoff`, then `factor` times longer each time, with jitter, never sooner than `Retry-After` says.
     pub(super) struct RetryFile {
         /// Tries after the first. 0: none.
@@ -66,6 +93,8 @@ section! {
         backoff: Duration = "1s",
         /// How much longer each wait is than the last one.
         factor: f64 = "2",
+        /// Shortest single wait, also where `Retry-After` says less.
+        min_wait: Duration = "0s",
         /// Longest single wait. A `Retry-After` beyond it ends the run as rate limited.
         max_wait: Period = "60s",
         /// Statuses that are tried again. Failures of the connection are too.
@@ -131,8 +160,16 @@ impl ClientFile {
             .0
             .as_ref()
             .map(|retry| retry.resolve(node.nearest(&["retry"]), problems));
+        let quota = self.limit_headers.as_ref().map(|Tried(file)| {
+            let file = file.as_ref();
+            file.map(|file| file.resolve(node.nearest(&["limit_headers"]), problems))
+        });
         let auth = match auth {
             Some(auth) => Some(auth?),
+            None => None,
+        };
+        let quota = match quota {
+            Some(quota) => Some(quota?),
             None => None,
         };
         Some(Client {
@@ -149,6 +186,7 @@ impl ClientFile {
                 })
                 .collect(),
             max_in_flight: self.max_in_flight.get(),
+            quota,
             retry: retry?,
             timeouts: self.timeouts.0.as_ref()?.resolve(),
             circuit: self.circuit.0.as_ref()?.resolve(),
@@ -184,6 +222,38 @@ impl ClientFile {
     }
 }
 
+impl LimitHeadersFile {
+    fn resolve(&self, node: &Node, problems: &mut Problems) -> QuotaHeaders {
+        for (key, name) in [
+            ("remaining", self.remaining.as_deref()),
+            ("reset", Some(self.reset.as_str())),
+        ] {
+            if name.is_some_and(|name| !is_token(name)) {
+                node.nearest(&[key]).wrong(
+                    problems,
+                    "expected the name of a header: letters, digits, `-`, `_`",
+                );
+            }
+        }
+        if self.reserve > 0 && self.remaining.is_none() {
+            node.nearest(&["reserve"])
+                .wrong(problems, "needs `remaining`");
+        }
+        QuotaHeaders {
+            remaining: self.remaining.clone(),
+            reset: self.reset.clone(),
+            unit: match self.reset_unit {
+                ResetUnitWord::Seconds => ResetUnit::Seconds,
+                ResetUnitWord::Milliseconds => ResetUnit::Milliseconds,
+                ResetUnitWord::Epoch => ResetUnit::Epoch,
+                ResetUnitWord::EpochMs => ResetUnit::EpochMs,
+                ResetUnitWord::Date => ResetUnit::Date,
+            },
+            reserve: self.reserve,
+        }
+    }
+}
+
 impl RetryFile {
     fn resolve(&self, node: &Node, problems: &mut Problems) -> Retry {
         if self.max_retries > MAX_RETRIES {
@@ -196,6 +266,10 @@ impl RetryFile {
         }
         if self.backoff > self.max_wait.0 {
             node.nearest(&["backoff"])
+                .wrong(problems, "expected at most `max_wait`");
+        }
+        if self.min_wait > self.max_wait.0 {
+            node.nearest(&["min_wait"])
                 .wrong(problems, "expected at most `max_wait`");
         }
         if !self
@@ -220,6 +294,7 @@ impl RetryFile {
             max_retries: self.max_retries,
             backoff: self.backoff,
             factor: self.factor,
+            min_wait: self.min_wait,
             max_wait: self.max_wait.0,
             statuses: self.statuses.clone(),
         }

@@ -53,6 +53,8 @@ pub struct Client {
     pub limits: Vec<Limit>,
     /// Requests at the same time over all resources of the source.
     pub max_in_flight: usize,
+    /// Headers in which the API tells how much of its limit is left.
+    pub quota: Option<QuotaHeaders>,
     pub retry: Retry,
     pub timeouts: Timeouts,
     /// When a refused credential is not sent any more. `None`: it always is.
@@ -70,6 +72,29 @@ pub struct Limit {
     pub per: Duration,
 }
 
+/// Headers in which the API tells how much of its limit is left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuotaHeaders {
+    pub remaining: Option<String>,
+    pub reset: String,
+    pub unit: ResetUnit,
+    /// Requests that are left to others.
+    pub reserve: u64,
+}
+
+/// How the end of the API's window is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResetUnit {
+    /// From now.
+    Seconds,
+    Milliseconds,
+    /// Since 1970.
+    Epoch,
+    EpochMs,
+    /// ISO 8601, or as in HTTP.
+    Date,
+}
+
 /// When and how a request is tried again.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Retry {
@@ -78,6 +103,8 @@ pub struct Retry {
     /// Wait before the first retry, before jitter.
     pub backoff: Duration,
     pub factor: f64,
+    /// Shortest single wait, whatever the API says.
+    pub min_wait: Duration,
     /// Longest single wait. A `Retry-After` beyond it ends the run as rate limited.
     pub max_wait: Duration,
     pub statuses: Vec<u16>,

@@ -23,10 +23,14 @@ use super::{
     Address, Error, Trouble,
     address::{host_of, same_origin},
     auth::{Signed, Signer, header_name, secret_value},
+    quota::{self, Quota},
     request::Draft,
     retry::retry_after,
 };
-use crate::{clock, config};
+use crate::{
+    clock,
+    config::{self, source::QuotaHeaders},
+};
 
 /// Most bytes reserved because the API announced them, before any has come.
 const RESERVE: u64 = 4 << 20;
@@ -42,6 +46,7 @@ pub(super) struct Client {
     headers: HeaderMap,
     max_body: u64,
     statuses: Vec<u16>,
+    quota: Option<QuotaHeaders>,
 }
 
 /// A successful answer with its whole body.
@@ -133,6 +138,7 @@ impl Client {
             headers,
             max_body: config.max_body,
             statuses: config.retry.statuses.clone(),
+            quota: config.quota.clone(),
         })
     }
 
@@ -213,9 +219,25 @@ impl Client {
         (!status.is_success()).then(|| Error::Status {
             status: status.as_u16(),
             listed: self.statuses.contains(&status.as_u16()),
-            after: head.retry_after(),
+            after: self.wait_of(head),
             at: at.clone(),
         })
+    }
+
+    /// What the answer says of the API's limit.
+    pub(super) fn quota(&self, head: &Head) -> Option<Quota> {
+        let headers = head.headers();
+        quota::read(self.quota.as_ref()?, headers, date_of(headers))
+    }
+
+    /// How long the API wants us to wait: `Retry-After`, or the end of its window where nothing is left of it.
+    pub(super) fn wait_of(&self, head: &Head) -> Option<Duration> {
+        let until_reset = || {
+            let quota = self.quota(head)?;
+            let is_over = head.status() == 429 || quota.left == Some(0);
+            is_over.then_some(quota.reset)
+        };
+        head.retry_after().or_else(until_reset)
     }
 
     /// Reads the body, up to the cap on its decoded bytes.
@@ -306,7 +328,7 @@ impl Head {
     }
 
     /// `Retry-After`, when there is a readable one.
-    pub(super) fn retry_after(&self) -> Option<Duration> {
+    fn retry_after(&self) -> Option<Duration> {
         let headers = self.response.headers();
         let value = headers.get(RETRY_AFTER)?.to_str().ok()?;
         retry_after(value, date_of(headers))

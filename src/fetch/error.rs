@@ -188,6 +188,11 @@ impl Error {
                 after,
                 ..
             }
+            // Whoever says when to come again wants us to, whatever the status.
+            | Self::Status {
+                after: after @ Some(_),
+                ..
+            }
             | Self::Ruled {
                 action: Action::Retry,
                 after,

@@ -36,6 +36,9 @@ const PACED: Duration = Duration::from_secs(10);
 /// Longest pause that one answer can cause. Afterwards one request finds out whether it still holds.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
+/// Ends of the API's windows that differ by less are one: they are told in whole seconds.
+const SAME_WINDOW: Duration = Duration::from_millis(1500);
+
 /// How long a request whose answer nobody saw may still be on its way.
 const STRAY: Duration = Duration::from_secs(1);
 
@@ -63,6 +66,14 @@ struct State {
     under_way: usize,
     windows: Vec<Window>,
     pause: Option<Instant>,
+    quota: Option<Left>,
+}
+
+/// What the API has left for us, by its own word.
+#[derive(Debug, Clone, Copy)]
+struct Left {
+    requests: u64,
+    until: Instant,
 }
 
 /// The exact count of one limit.
@@ -78,8 +89,6 @@ struct Window {
 pub(super) struct Permit {
     shared: Arc<Shared>,
     counted: bool,
-    /// How long it was waited for.
-    pub(super) waited: Duration,
     _place: OwnedSemaphorePermit,
 }
 
@@ -100,6 +109,7 @@ impl Limiter {
                     under_way: 0,
                     windows: limits.iter().map(|limit| Window::new(*limit)).collect(),
                     pause: None,
+                    quota: None,
                 }),
                 arrived: Notify::new(),
             }),
@@ -117,7 +127,6 @@ impl Limiter {
         max_wait: Duration,
         cancel: &CancellationToken,
     ) -> Result<Permit, Error> {
-        let begun = Instant::now();
         let turn = async {
             let _gate = self.gate.lock().await;
             let place = Arc::clone(&self.in_flight)
@@ -150,7 +159,6 @@ impl Limiter {
         Ok(Permit {
             shared: Arc::clone(&self.shared),
             counted: true,
-            waited: begun.elapsed(),
             _place: place,
         })
     }
@@ -162,11 +170,29 @@ impl Limiter {
         state.pause = state.pause.max(Some(until));
     }
 
+    /// Takes the API's word on what is left of its window.
+    ///
+    /// Answers overtake each other, and it is not known which of the requests under way it has counted:
+    /// all are taken off, and within one window the least counts.
+    pub(super) fn left(&self, requests: u64, reset: Duration) {
+        let now = Instant::now();
+        let until = now + reset.min(LONGEST_PAUSE);
+        let mut state = self.shared.lock();
+        let mut requests = requests.saturating_sub(state.under_way as u64);
+        if let Some(known) = state.quota
+            && known.until > now
+            && until < known.until + SAME_WINDOW
+        {
+            requests = requests.min(known.requests);
+        }
+        state.quota = Some(Left { requests, until });
+    }
+
     async fn pause_over(&self, max_wait: Duration) -> Result<(), Error> {
         loop {
-            let pause = self.shared.lock().pause;
             let now = Instant::now();
-            match pause {
+            let held = self.shared.lock().held_until();
+            match held {
                 Some(until) if until > now + max_wait => {
                     return Err(Error::RateLimited { after: until - now });
                 }
@@ -212,9 +238,16 @@ enum Entry {
 }
 
 impl State {
+    /// Until when nobody sends, because the API said so.
+    fn held_until(&self) -> Option<Instant> {
+        let quota = self.quota.filter(|left| left.requests == 0);
+        self.pause.max(quota.map(|left| left.until))
+    }
+
     /// Counts one more request, or says when to ask again.
     fn enter(&mut self, now: Instant) -> Entry {
-        let mut later: Option<Instant> = None;
+        self.quota = self.quota.filter(|left| left.until > now);
+        let mut later = self.held_until().filter(|until| *until > now);
         for window in &mut self.windows {
             window.forget(now);
             if self.under_way + window.answered.len() < window.requests {
@@ -229,6 +262,9 @@ impl State {
             Some(time) => Entry::At(time),
             None => {
                 self.under_way += 1;
+                if let Some(left) = &mut self.quota {
+                    left.requests = left.requests.saturating_sub(1);
+                }
                 Entry::Free
             }
         }
@@ -427,12 +463,9 @@ mod tests {
         let cancel = CancellationToken::new();
         limiter.pause(Duration::from_secs(30));
         limiter.pause(Duration::from_secs(5));
-        let permit = limiter.permit(MINUTE, &cancel).await.unwrap();
-        assert!(
-            permit.waited >= Duration::from_secs(30),
-            "{:?}",
-            permit.waited
-        );
+        let begun = Instant::now();
+        let _permit = limiter.permit(MINUTE, &cancel).await.unwrap();
+        assert!(begun.elapsed() >= Duration::from_secs(30));
         limiter.pause(Duration::from_secs(90));
         let refused = limiter.permit(MINUTE, &cancel).await.map(|_| ());
         assert!(matches!(refused, Err(Error::RateLimited { .. })));
@@ -441,6 +474,32 @@ mod tests {
         limiter.pause(Duration::from_secs(1 << 40));
         tokio::time::advance(LONGEST_PAUSE).await;
         assert!(limiter.permit(MINUTE, &cancel).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_api_has_left_is_not_overdrawn() {
+        let limiter = Limiter::new(&[], 8);
+        let cancel = CancellationToken::new();
+        let second = Duration::from_secs(1);
+        let mut first = limiter.permit(MINUTE, &cancel).await.unwrap();
+        first.answered();
+        // Three are left, and one is told of while two more are under way.
+        limiter.left(3, 30 * second);
+        let mut second_one = limiter.permit(MINUTE, &cancel).await.unwrap();
+        let _third = limiter.permit(MINUTE, &cancel).await.unwrap();
+        second_one.answered();
+        limiter.left(2, 30 * second);
+        let begun = Instant::now();
+        let _fourth = limiter.permit(MINUTE, &cancel).await.unwrap();
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        let _fifth = limiter.permit(MINUTE, &cancel).await.unwrap();
+        assert!(begun.elapsed() >= 30 * second);
+        // The next window may have more, and none too long is waited for.
+        limiter.left(50, 30 * second);
+        assert!(limiter.permit(MINUTE, &cancel).await.is_ok());
+        limiter.left(0, 600 * second);
+        let refused = limiter.permit(MINUTE, &cancel).await.map(|_| ());
+        assert!(matches!(refused, Err(Error::RateLimited { .. })));
     }
 
     #[tokio::test(start_paused = true)]
@@ -455,7 +514,8 @@ mod tests {
         stop.cancel();
         assert_eq!(waiting.await.map(|_| ()), Err(Error::Cancelled));
         drop(held);
-        let next = limiter.permit(MINUTE, &cancel).await.unwrap();
-        assert!(next.waited >= MINUTE && next.waited < MINUTE * 2);
+        let begun = Instant::now();
+        let _next = limiter.permit(MINUTE, &cancel).await.unwrap();
+        assert!(begun.elapsed() >= MINUTE && begun.elapsed() < MINUTE * 2);
     }
 }

@@ -38,6 +38,8 @@ mod link;
 
 mod paginate;
 
+mod quota;
+
 mod request;
 
 mod retry;

@@ -17,7 +17,7 @@ use super::{
     limiter::Permit,
     request::Draft,
     rules::{Rules, Verdict},
-    tally::Counters,
+    tally::{Counters, For, Waits},
 };
 use crate::{
     clock,
@@ -42,6 +42,8 @@ pub(super) struct Job {
     /// Statuses that say that the walk is over.
     pub(super) ends: Arc<[u16]>,
     pub(super) tally: Arc<Counters>,
+    /// When the request waited, and for what.
+    pub(super) waits: Arc<Waits>,
     pub(super) cancel: CancellationToken,
 }
 
@@ -108,13 +110,13 @@ impl Api {
                 "request failed, trying again"
             );
             job.tally.retry();
-            let begun = Instant::now();
+            let waiting = job.waits.begin(For::Retry);
             tokio::select! {
                 biased;
                 () = job.cancel.cancelled() => return Err(Error::Cancelled),
                 () = tokio::time::sleep(wait) => {}
             }
-            job.tally.waited_for_retry(begun.elapsed());
+            drop(waiting);
         }
     }
 
@@ -124,6 +126,22 @@ impl Api {
             && (*status == 429 || after.is_some())
         {
             self.limiter.pause(wait);
+        }
+    }
+
+    /// Takes what an answer says of the API's limit, also where it is a good one.
+    fn heed(&self, head: &Head) {
+        if let Some(after) = self.client.wait_of(head).filter(|_| head.status() < 300) {
+            self.limiter.pause(after.min(self.config.retry.max_wait));
+        }
+        let Some(rule) = &self.config.quota else {
+            return;
+        };
+        if let Some(quota) = self.client.quota(head)
+            && let Some(left) = quota.left
+        {
+            self.limiter
+                .left(left.saturating_sub(rule.reserve), quota.reset);
         }
     }
 
@@ -174,11 +192,12 @@ impl Api {
     }
 
     async fn attempt<'a>(&self, job: &'a Job) -> Result<(Judged, Permit), Failed<'a>> {
+        let waiting = job.waits.begin(For::Limit);
         let mut permit = self
             .limiter
             .permit(self.config.retry.max_wait, &job.cancel)
             .await?;
-        job.tally.waited_for_limit(permit.waited);
+        drop(waiting);
         let mut pass = job.credential.circuit.pass()?;
         failpoint::reach("fetch.before_request");
         job.tally.request();
@@ -191,6 +210,7 @@ impl Api {
                 permit.answered();
             }
             let head = head?;
+            self.heed(&head);
             failpoint::reach("fetch.after_headers");
             let judged = self.judge(head, job).await?;
             pass.accepted();
@@ -260,7 +280,7 @@ impl Api {
                 }
             };
         }
-        let (status, after, at) = (head.status(), head.retry_after(), head.at().clone());
+        let (status, after, at) = (head.status(), self.client.wait_of(&head), head.at().clone());
         let (verdict, answer) = match early {
             Some(verdict) => (Some(verdict), head.without_body()),
             None => {
@@ -302,7 +322,7 @@ fn wait(policy: &Retry, tries: u32, hint: Option<Duration>, chance: f64) -> Dura
     let seconds = (policy.backoff.as_secs_f64() * factor).min(policy.max_wait.as_secs_f64());
     let backoff =
         Duration::try_from_secs_f64(seconds * (0.5 + chance / 2.0)).unwrap_or(policy.max_wait);
-    backoff.max(hint.unwrap_or_default())
+    backoff.max(hint.unwrap_or_default()).max(policy.min_wait)
 }
 
 /// Reads `Retry-After`: seconds or an HTTP date. A date is measured from the answer's own `Date`, so
@@ -327,6 +347,7 @@ mod tests {
             max_retries: 3,
             backoff: Duration::from_secs(1),
             factor: 2.0,
+            min_wait: Duration::ZERO,
             max_wait: Duration::from_secs(60),
             statuses: vec![429, 500, 502, 503, 504],
         }
@@ -352,6 +373,17 @@ mod tests {
                 (least, most),
                 "try {tries}, hint {hint:?}"
             );
+        }
+    }
+
+    #[test]
+    fn the_shortest_wait_holds_whatever_the_api_says() {
+        let policy = Retry {
+            min_wait: Duration::from_secs(5),
+            ..policy()
+        };
+        for hint in [None, Some(Duration::ZERO), Some(Duration::from_secs(3))] {
+            assert_eq!(wait(&policy, 1, hint, 0.5), Duration::from_secs(5));
         }
     }
 

@@ -1,12 +1,17 @@
 //! What a walk cost so far, counted where it happens.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
-/// What a walk cost so far; every figure only grows. Times are summed over requests, which may run
-/// side by side, so they can add up to more than the time that passed.
+use tokio::time::Instant;
+
+/// What a walk cost so far; every figure only grows. The waits are those for which the walk stood still:
+/// requests made ahead wait side by side, and only what the next page waited for is counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Requests sent, retries among them.
@@ -20,7 +25,7 @@ pub struct Tally {
     pub wait_rate_ms: u64,
     /// Waiting between a failed try and the next.
     pub wait_retry_ms: u64,
-    /// From sending a request to the last byte of its body.
+    /// From sending a request to the last byte of its body, summed over requests that may run side by side.
     pub fetch_ms: u64,
 }
 
@@ -53,12 +58,14 @@ impl Counters {
         self.bytes_in.fetch_add(count as u64, Relaxed);
     }
 
-    pub(super) fn waited_for_limit(&self, time: Duration) {
-        self.wait_rate.fetch_add(micros(time), Relaxed);
-    }
-
-    pub(super) fn waited_for_retry(&self, time: Duration) {
-        self.wait_retry.fetch_add(micros(time), Relaxed);
+    /// The walk stood still between the two moments, because it needed the page of these waits.
+    pub(super) fn stood_still(&self, waits: &Waits, from: Instant, to: Instant) {
+        for (why, sum) in [
+            (For::Limit, &self.wait_rate),
+            (For::Retry, &self.wait_retry),
+        ] {
+            sum.fetch_add(micros(waits.within(why, from, to)), Relaxed);
+        }
     }
 
     pub(super) fn fetched(&self, time: Duration) {
@@ -78,6 +85,86 @@ impl Counters {
     }
 }
 
+/// What a request waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum For {
+    Limit,
+    Retry,
+}
+
+/// When one page's requests waited. Each retry adds two entries, and retries are bounded.
+#[derive(Debug, Default)]
+pub(super) struct Waits(Mutex<Vec<(For, Instant, Option<Instant>)>>);
+
+/// A wait that ends when this is dropped.
+pub(super) struct Waiting<'w> {
+    waits: &'w Waits,
+    at: usize,
+}
+
+impl Waits {
+    pub(super) fn begin(&self, why: For) -> Waiting<'_> {
+        let mut list = self.lock();
+        list.push((why, Instant::now(), None));
+        Waiting {
+            waits: self,
+            at: list.len() - 1,
+        }
+    }
+
+    /// The part of the waits that lies between two moments.
+    fn within(&self, why: For, from: Instant, to: Instant) -> Duration {
+        let list = self.lock();
+        let parts = list.iter().filter(|wait| wait.0 == why);
+        parts
+            .map(|(_, begun, ended)| {
+                let end = ended.unwrap_or(to).min(to);
+                end.saturating_duration_since((*begun).max(from))
+            })
+            .sum()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(For, Instant, Option<Instant>)>> {
+        // Nothing under the lock can panic half-way through a change.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(wait) = self.waits.lock().get_mut(self.at) {
+            wait.2 = Some(Instant::now());
+        }
+    }
+}
+
 fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn only_the_waits_that_hold_the_walk_up_are_counted() {
+        let second = Duration::from_secs(1);
+        let counters = Counters::default();
+        let (ahead, next) = (Waits::default(), Waits::default());
+        let both = (ahead.begin(For::Limit), next.begin(For::Limit));
+        tokio::time::advance(2 * second).await;
+        // The walk comes to the page when half of its wait is over.
+        let from = Instant::now();
+        tokio::time::advance(3 * second).await;
+        drop(both);
+        let retry = next.begin(For::Retry);
+        tokio::time::advance(second).await;
+        drop(retry);
+        tokio::time::advance(second).await;
+        counters.stood_still(&next, from, Instant::now());
+        let now = Instant::now();
+        counters.stood_still(&ahead, now, now);
+        let tally = counters.read();
+        assert_eq!((tally.wait_rate_ms, tally.wait_retry_ms), (3000, 1000));
+    }
 }

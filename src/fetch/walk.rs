@@ -6,7 +6,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tokio_util::{
     sync::CancellationToken,
     task::{AbortOnDropHandle, TaskTracker},
@@ -24,7 +24,7 @@ use super::{
     retry::Job,
     rules::Rules,
     stream::Streamed,
-    tally::Counters,
+    tally::{Counters, Waits},
 };
 use crate::config::paginator::Paginator;
 
@@ -132,6 +132,7 @@ struct Driver {
 struct Flight {
     position: Option<Position>,
     url: Url,
+    waits: Arc<Waits>,
     task: AbortOnDropHandle<Result<(Answer, Decoded), Error>>,
 }
 
@@ -179,9 +180,13 @@ impl Driver {
             let Flight {
                 position,
                 url,
+                waits,
                 task,
             } = flight;
-            let (answer, mut decoded) = task.await.map_err(|_| Error::Lost)??;
+            let from = Instant::now();
+            let fetched = task.await;
+            self.tally.stood_still(&waits, from, Instant::now());
+            let (answer, mut decoded) = fetched.map_err(|_| Error::Lost)??;
             let seen = Seen {
                 number,
                 position: position.as_ref(),
@@ -302,7 +307,9 @@ impl Driver {
             }
             Ok::<(), Error>(())
         };
+        let from = Instant::now();
         tokio::try_join!(api.stream(&job, parts), forward)?;
+        self.tally.stood_still(&job.waits, from, Instant::now());
         let ending = ending.ok_or(Error::Lost)?;
         sender.send(Ok(Step::End(ending))).await.ok();
         Ok(())
@@ -317,6 +324,7 @@ impl Driver {
             rules: Arc::clone(&self.rules),
             ends: Arc::clone(&self.ends),
             tally: Arc::clone(&self.tally),
+            waits: Arc::default(),
             cancel: self.cancel.clone(),
         })
     }
@@ -324,11 +332,13 @@ impl Driver {
     fn launch(&self, position: Option<Position>, page: u64) -> Result<Flight, Error> {
         let job = self.job(position.as_ref(), page)?;
         let url = job.draft.url.clone();
+        let waits = Arc::clone(&job.waits);
         let api = Arc::clone(&self.api);
         let fetch = async move { api.fetch(&job).await };
         Ok(Flight {
             position,
             url,
+            waits,
             task: AbortOnDropHandle::new(self.tracker.spawn(fetch.in_current_span())),
         })
     }

@@ -161,3 +161,49 @@ fn a_rule_that_dlt_does_not_have_stands_in_for_its_total() {
         assert_eq!(stop(&again), total, "{paginator}");
     }
 }
+
+#[test]
+fn limits_that_do_not_fit_together_are_refused_with_their_key() {
+    for (client, key, message) in [
+        (
+            "limit_headers: {remaining: X-Left}",
+            "limit_headers",
+            "the key `reset` is missing",
+        ),
+        ("limit_headers: {reset: 'a b'}", "reset", "name of a header"),
+        (
+            "limit_headers: {reset: X, remaining: ''}",
+            "remaining",
+            "name of a header",
+        ),
+        (
+            "limit_headers: {reset: X, reset_unit: hours}",
+            "reset_unit",
+            "expected one of seconds, ms, epoch",
+        ),
+        (
+            "limit_headers: {reset: X, reserve: 5}",
+            "reserve",
+            "needs `remaining`",
+        ),
+        (
+            "limit_headers: {reset: X, remaining: Y, reserve: -1}",
+            "reserve",
+            "",
+        ),
+        ("retry: {min_wait: 2m}", "min_wait", "at most `max_wait`"),
+        ("limits: [{requests: 0, per: 1s}]", "requests", ""),
+        ("max_in_flight: 0", "max_in_flight", ""),
+    ] {
+        let text = format!(
+            "sources: {{hr: {{client: {{base_url: 'https://api.example.com', paginator: single_page, {client}}}, resources: [people]}}}}"
+        );
+        let Err(problems) = config::from_str(&text) else {
+            panic!("was accepted: {client}");
+        };
+        let found = problems
+            .iter()
+            .any(|problem| problem.path.ends_with(key) && problem.message.contains(message));
+        assert!(found, "{client}: {problems}");
+    }
+}

@@ -96,10 +96,12 @@ fn source(url: &str) -> Source {
             auth: None,
             limits: Vec::new(),
             max_in_flight: 4,
+            quota: None,
             retry: Retry {
                 max_retries: 3,
                 backoff: Duration::from_millis(10),
                 factor: 2.0,
+                min_wait: Duration::ZERO,
                 max_wait: Duration::from_secs(2),
                 statuses: vec![429, 500, 502, 503, 504],
             },

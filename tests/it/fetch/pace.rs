@@ -6,7 +6,7 @@ use std::{
 };
 
 use rosterd::{
-    config::source::{Limit, Timeouts},
+    config::source::{Limit, QuotaHeaders, ResetUnit, Timeouts},
     fetch::{self, Error},
 };
 use tokio_util::sync::CancellationToken;
@@ -169,4 +169,88 @@ async fn a_cancelled_walk_ends_at_once_wherever_it_waits() {
         assert_eq!(walk.next().await.unwrap_err(), Error::Cancelled);
         assert!(begun.elapsed() < Duration::from_millis(500));
     }
+}
+
+#[tokio::test]
+async fn an_api_that_tells_what_is_left_is_never_asked_for_more() {
+    // Ten requests in each window of a second; the eleventh would be refused.
+    for (unit, per_second) in [("seconds", 1), ("ms", 1000)] {
+        let state = Arc::new(std::sync::Mutex::new((Instant::now(), 0_u32, 0_u32)));
+        let seen = Arc::clone(&state);
+        let answer = move |uri: axum::http::Uri| {
+            let mut state = seen.lock().unwrap();
+            if state.0.elapsed() >= Duration::from_secs(1) {
+                (state.0, state.1) = (Instant::now(), 0);
+            }
+            state.1 += 1;
+            let refused = state.1 > 10;
+            state.2 += u32::from(refused);
+            let left = 10_u32.saturating_sub(state.1).to_string();
+            let query = uri.query().unwrap_or_default().replace("offset=", "");
+            let from: i64 = query.split('&').next().unwrap().parse().unwrap();
+            let ids: Vec<_> = (from + 1..=from + 10)
+                .map(|id| serde_json::json!({ "id": id }))
+                .collect();
+            let status = match refused {
+                true => axum::http::StatusCode::TOO_MANY_REQUESTS,
+                false => axum::http::StatusCode::OK,
+            };
+            std::future::ready((
+                status,
+                [("X-Left", left), ("X-Reset", per_second.to_string())],
+                axum::Json(serde_json::json!({"data": ids, "total": 250})),
+            ))
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut telling = source(&format!("http://{}", listener.local_addr().unwrap()));
+        let serve =
+            async move { axum::serve(listener, axum::Router::new().fallback(answer)).await };
+        let _server = tokio_util::task::AbortOnDropHandle::new(
+            tokio_util::task::TaskTracker::new().spawn(serve),
+        );
+        telling.client.quota = Some(QuotaHeaders {
+            remaining: Some("X-Left".into()),
+            reset: "x-reset".into(),
+            unit: match unit {
+                "ms" => ResetUnit::Milliseconds,
+                _ => ResetUnit::Seconds,
+            },
+            reserve: 0,
+        });
+        let walked = walk(&telling, plan(offset(10, stop(Some("total"), None)))).await;
+        expect_all(&walked, 250);
+        assert_eq!(state.lock().unwrap().2, 0, "{unit}");
+        assert_eq!(walked.tally.http_429, 0);
+        assert!(walked.tally.wait_rate_ms > 500);
+    }
+}
+
+#[tokio::test]
+async fn a_wait_that_the_api_asks_for_is_kept_whatever_the_status() {
+    for status in [403, 409, 503] {
+        let api = Api::start().await;
+        api.collection("employees").fill(5);
+        api.page(0)
+            .goes(Fault::RetryAfter(status, "1".into()))
+            .once();
+        let begun = Instant::now();
+        let walked = walk(
+            &source(&api.url()),
+            plan(offset(10, stop(Some("total"), None))),
+        )
+        .await;
+        expect_all(&walked, 5);
+        assert!(begun.elapsed() >= Duration::from_secs(1), "{status}");
+        // Page 0 was all that was waited for.
+        assert!(walked.tally.wait_retry_ms >= 900, "{:?}", walked.tally);
+    }
+    // A refused key is not tried again, whatever it says.
+    let api = Api::start().await;
+    api.collection("employees").fill(5);
+    api.page(0)
+        .goes(Fault::RetryAfter(401, "0".into()))
+        .always();
+    let walked = walk(&source(&api.url()), plan(cursor())).await;
+    assert_eq!(walked.end.unwrap_err().fault().code, "HTTP 401");
+    assert_eq!(api.requests().len(), 1);
 }
