@@ -18,6 +18,8 @@ use crate::{
     daemon::Base,
     fault::Fault,
     fetch, postgres,
+    record::Mode,
+    sync::{Start, plan::Plan},
 };
 
 /// What the configuration makes the daemon do, for people: one line per resource, then the warnings.
@@ -180,17 +182,10 @@ pub(super) async fn execute(global: &Global, own: &Arguments) -> anyhow::Result<
 }
 
 async fn first_page(api: &Arc<fetch::Api>, resource: &Resource) -> Result<String, Fault> {
+    let plan = Plan::new(resource, None, Start::Anew, Mode::Full).map_err(|error| error.fault())?;
     let plan = fetch::WalkPlan {
-        endpoint: resource.endpoint.clone(),
-        start_value: resource
-            .endpoint
-            .incremental
-            .as_ref()
-            .and_then(|i| i.initial_value.clone()),
-        key: resource.primary_key.clone(),
-        resume: None,
-        first_page: 0,
         max_pages: 1,
+        ..plan.walk(resource)
     };
     let page = api
         .walk(plan, CancellationToken::new())

@@ -231,7 +231,7 @@ impl Decode for ZoneFile {
 
 /// A word for one of the known spellings, or a strftime pattern.
 #[derive(Debug, Clone)]
-pub(super) struct FormatFile(Format);
+pub(super) struct FormatFile(pub(super) Format);
 
 impl Decode for FormatFile {
     fn decode(node: &Node, problems: &mut Problems) -> Option<Self> {

@@ -163,7 +163,7 @@ pub(super) fn version<'c>(
     }
     let incremental = endpoint.incremental.as_ref()?;
     Some(Version {
-        field: VersionField::Cursor(incremental.cursor_path.clone()),
+        field: VersionField::Cursor(incremental.cursor_path.clone()?),
         lowest: false,
     })
 }

@@ -1,6 +1,6 @@
 //! Section `endpoint`: what is requested, where the records are, how the pages follow.
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
 use indexmap::IndexMap;
 use serde_json::Value;
@@ -8,8 +8,8 @@ use url::Url;
 
 use super::{
     auth::{Auth, AuthFile, is_token},
-    decode::{Guarded, Json, Tried, section, words},
-    incremental::IncrementalFile,
+    decode::{Decode as _, Guarded, Json, Tried, section, words},
+    incremental::{Incremental, IncrementalFile, Until},
     paginator::{Paginator, PaginatorFile},
     params::{ListStyleFile, Param},
     problem::Problems,
@@ -101,19 +101,6 @@ pub enum Step {
     Index(i64),
 }
 
-/// Only what changed since the last complete walk.
-#[derive(Debug, Clone)]
-pub struct Incremental {
-    /// Field of the record that holds the cursor value.
-    pub cursor_path: DottedPath,
-    /// Sent on the first walk; the parameter is left out when absent.
-    pub initial_value: Option<String>,
-    /// Query parameter that gets the start value.
-    pub start_param: Option<String>,
-    /// Subtracted from the stored cursor (instants), so that late rows are seen.
-    pub lag: Duration,
-}
-
 section! {
     /// What is requested, where the records are, how the pages follow. A bare text stands for `path`.
     pub(super) struct EndpointFile {
@@ -182,7 +169,10 @@ impl EndpointFile {
         let incremental = self.incremental.as_ref().and_then(|tried| tried.0.as_ref());
         let names = Names {
             vars,
-            incremental: incremental.map(|file| file.initial_value.is_some()),
+            // Where the first walk has an endpoint of its own, this one always has a start.
+            incremental: incremental
+                .map(|file| file.initial_value.is_some() || file.first.is_some()),
+            end: incremental.is_some_and(IncrementalFile::has_end),
         };
         let path = self.path.get_or_insert_with(|| name.to_owned()).clone();
         let mut bound = Vec::new();
@@ -216,8 +206,14 @@ impl EndpointFile {
         };
         let incremental = match &mut self.incremental {
             Some(tried) => {
-                let file = tried.0.as_mut();
-                Some(file?.resolve(node.nearest(&["incremental"]), problems))
+                let file = tried.0.as_mut()?;
+                let has_first = file.first.is_some();
+                let at = node.nearest(&["incremental"]);
+                let mut incremental = file.resolve(at, problems);
+                if has_first {
+                    incremental.first = first(name, base, vars, node, problems).map(Box::new);
+                }
+                Some(incremental)
             }
             None => None,
         };
@@ -242,19 +238,22 @@ impl EndpointFile {
             node.nearest(&["paginator"])
                 .wrong(problems, "a text in `data` has no places for a paginator");
         }
-        let start_param = incremental
-            .as_ref()
-            .and_then(|incremental| incremental.start_param.as_deref());
-        if start_param.is_some_and(|start| paginator.query_params().contains(&start)) {
-            node.nearest(&["incremental", "start_param"])
-                .wrong(problems, "the paginator sets this parameter");
+        let set_by_walk = incremental.as_ref().map_or([None; 2], |incremental| {
+            [&incremental.start_param, &incremental.end_param].map(Option::as_deref)
+        });
+        for (key, param) in ["start_param", "end_param"].into_iter().zip(set_by_walk) {
+            if param.is_some_and(|param| paginator.query_params().contains(&param)) {
+                node.nearest(&["incremental", key])
+                    .wrong(problems, "the paginator sets this parameter");
+            }
         }
         let mut params = params;
         // As in dlt, what the walk sets goes before what the file says; `check` warns of it.
         params.retain(|name, _| {
-            !paginator.query_params().contains(&name.as_str()) && start_param != Some(name)
+            !paginator.query_params().contains(&name.as_str())
+                && !set_by_walk.contains(&Some(name.as_str()))
         });
-        Some(Endpoint {
+        let endpoint = Endpoint {
             method,
             path: path?,
             secret_params: params
@@ -275,7 +274,9 @@ impl EndpointFile {
             rules: rules?,
             response: response?,
             null_is_empty: self.null_is_empty,
-        })
+        };
+        endpoint.check_ends(node, problems);
+        Some(endpoint)
     }
 
     fn rules(&self, node: &Node, problems: &mut Problems) -> Option<Vec<Rule>> {
@@ -384,28 +385,110 @@ impl Endpoint {
     /// Whether a walk asks only for what changed since the last one, once there was one.
     #[must_use]
     pub fn asks_for_changes(&self) -> bool {
-        let start_param = self
-            .incremental
-            .as_ref()
-            .and_then(|i| i.start_param.as_ref());
-        start_param.is_some()
-            || names_start(&self.path)
-            || self.headers.values().any(|text| names_start(text))
-            || self
-                .params
-                .values()
-                .any(|param| param.value_names(names_start))
+        let incremental = self.incremental.as_ref();
+        incremental.is_some_and(|i| i.start_param.is_some()) || self.names(names_start)
+    }
+
+    /// Whether a request names where the walk begins, so that the API can keep back what is before.
+    #[must_use]
+    pub fn sends_start(&self) -> bool {
+        self.asks_for_changes() || self.names(names_initial)
+    }
+
+    /// Whether a request names where the walk ends.
+    #[must_use]
+    pub fn sends_end(&self) -> bool {
+        let incremental = self.incremental.as_ref();
+        incremental.is_some_and(|i| i.end_param.is_some()) || self.names(names_end)
+    }
+
+    fn names(&self, place: fn(&str) -> bool) -> bool {
+        place(&self.path)
+            || self.headers.values().any(|text| place(text))
+            || self.params.values().any(|param| param.value_names(place))
             || match &self.body {
                 None => false,
-                Some(Body::Json(json)) => json_names(json, names_start),
-                Some(Body::Form(form)) => form.values().any(|param| param.value_names(names_start)),
-                Some(Body::Raw(text)) => names_start(text),
+                Some(Body::Json(json)) => json_names(json, place),
+                Some(Body::Form(form)) => form.values().any(|param| param.value_names(place)),
+                Some(Body::Raw(text)) => place(text),
             }
+    }
+
+    /// Whether the span of the cursor can be asked for as it is configured.
+    fn check_ends(&self, node: &Node, problems: &mut Problems) {
+        let Some(incremental) = &self.incremental else {
+            return;
+        };
+        let at = |key| node.nearest(&["incremental", key]);
+        if incremental.window.is_some() {
+            if !self.asks_for_changes() {
+                at("window").wrong(problems, "no request names the start: set `start_param`");
+            }
+            if !self.sends_end() {
+                at("window").wrong(problems, "no request names the end: set `end_param`");
+            }
+        } else if matches!(incremental.until, Some(Until::Now { .. })) && !self.sends_end() {
+            at("until").wrong(problems, "no request names the end: set `end_param`");
+        }
     }
 }
 
+/// The endpoint of a walk without a cursor: this one with the keys of `incremental.first` over it.
+fn first(
+    name: &str,
+    base: Option<&Url>,
+    vars: &IndexMap<String, Value>,
+    node: &Node,
+    problems: &mut Problems,
+) -> Option<Endpoint> {
+    let keys = node.get("incremental")?.get("first")?;
+    let Some(map) = keys.map() else {
+        keys.wrong(problems, "expected a map of keys of `endpoint`");
+        return None;
+    };
+    let mut whole = node.clone();
+    let mut incremental = node.get("incremental")?.clone();
+    incremental.remove("first");
+    whole.insert("incremental", incremental);
+    for (key, entry) in map {
+        if key == "incremental" {
+            entry
+                .node
+                .wrong(problems, "the first walk keeps the cursor of the others");
+            continue;
+        }
+        whole.insert(key, entry.node.clone());
+    }
+    // What is wrong with the other keys was said of them already.
+    let mut own = Problems::default();
+    let endpoint = EndpointFile::decode(&whole, &mut own)
+        .and_then(|mut file| file.resolve(name, base, vars, &whole, &mut own));
+    for problem in own.iter() {
+        if problems
+            .iter()
+            .all(|known| known.message != problem.message || known.path != problem.path)
+        {
+            problems.push(&problem.place, &problem.path, problem.message.clone());
+        }
+    }
+    endpoint
+}
+
 fn names_start(text: &str) -> bool {
-    pieces(text).is_ok_and(|pieces| pieces.contains(&Piece::Place(Place::StartValue)))
+    text_names(text, &Place::StartValue)
+}
+
+fn names_initial(text: &str) -> bool {
+    text_names(text, &Place::InitialValue)
+}
+
+fn names_end(text: &str) -> bool {
+    text_names(text, &Place::EndValue)
+}
+
+fn text_names(text: &str, place: &Place) -> bool {
+    let is_place = |piece: &Piece| matches!(piece, Piece::Place(named) if named == place);
+    pieces(text).is_ok_and(|pieces| pieces.iter().any(is_place))
 }
 
 /// Whether a text of a JSON value is one that `names` something.

@@ -45,7 +45,9 @@ pub mod response;
 
 pub mod rules;
 
-mod incremental;
+pub mod incremental;
+
+pub mod spelled;
 
 pub mod schedule;
 

@@ -94,7 +94,7 @@ impl Param {
             Some("incremental") => {
                 at.wrong(
                     problems,
-                    "a parameter of type `incremental` is not supported yet; use `endpoint.incremental` with `start_param`",
+                    "there is an `incremental` already; an endpoint has one cursor",
                 );
                 return None;
             }

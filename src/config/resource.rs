@@ -15,6 +15,7 @@ use super::{
     deletes::DeletesShort,
     disposition::{self, DispositionFile, hinted_path},
     endpoint::{Body, DottedPath, Endpoint, EndpointFile, Step},
+    incremental::Incremental,
     jq::Program,
     privacy::{PrivacyFile, PrivacyKey, RowRetentionFile},
     problem::Problems,
@@ -244,6 +245,17 @@ impl ResourceFile {
             problems,
         );
         let endpoint = endpoint?;
+        if deletes.mode == DeleteMode::Snapshot
+            && endpoint
+                .incremental
+                .as_ref()
+                .is_some_and(Incremental::has_end)
+        {
+            node.nearest(&["deletes"]).wrong(
+                problems,
+                "`snapshot` needs walks without an end, or what lies behind it would count as gone: `until: open`",
+            );
+        }
         if write_disposition == WriteDisposition::Replace && endpoint.asks_for_changes() {
             node.nearest(&["write_disposition"]).wrong(
                 problems,
@@ -469,7 +481,7 @@ fn fingerprint(
         "params": params,
         "json": body,
         "selector": endpoint.data_selector.to_string(),
-        "cursor": endpoint.incremental.as_ref().map(|incremental| incremental.cursor_path.to_string()),
+        "cursor": endpoint.incremental.as_ref().map(Incremental::meaning),
         "start": endpoint.incremental.as_ref().and_then(|incremental| incremental.start_param.clone()),
         "key": primary_key.iter().map(ToString::to_string).collect::<Vec<_>>(),
     });

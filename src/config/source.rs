@@ -566,6 +566,11 @@ pub(super) fn spread_defaults(mut source: Node) -> Node {
             let place = resource.nearest(&["name"]).place.clone();
             resource.insert("endpoint", Node::empty(place, path));
         }
+        if let Content::Map(map) = &mut resource.content
+            && let Some(entry) = map.get_mut("endpoint")
+        {
+            super::incremental::lift(&mut entry.node);
+        }
         let name = resource.get("name").and_then(Node::scalar);
         let name = name.map(|name| name.text.clone()).unwrap_or_default();
         if let Content::Map(map) = &mut resource.content

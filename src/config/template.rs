@@ -33,6 +33,8 @@ pub enum Place {
     StartValue,
     /// `incremental.initial_value` as configured.
     InitialValue,
+    /// Where the walk ends: `incremental.end_value`, that of `until`, or that of the window.
+    EndValue,
     /// A variable of the source.
     Variable(String),
     /// A parameter of the endpoint that stands in the path instead of the query.
@@ -77,7 +79,7 @@ pub fn pieces(text: &str) -> Result<Vec<Piece>, &'static str> {
     Ok(pieces)
 }
 
-const UNKNOWN: &str = "unknown placeholder; known here: incremental.start_value, incremental.initial_value, vars.<name>, and in a path the name of a parameter";
+const UNKNOWN: &str = "unknown placeholder; known here: incremental.start_value, incremental.initial_value, incremental.end_value, vars.<name>, and in a path the name of a parameter";
 
 fn place(name: &str) -> Result<Place, &'static str> {
     let is_name = |name: &str| {
@@ -91,6 +93,7 @@ fn place(name: &str) -> Result<Place, &'static str> {
             // In dlt the last value moves while rows arrive; here it stands still during a walk.
             "start_value" | "last_value" => Ok(Place::StartValue),
             "initial_value" => Ok(Place::InitialValue),
+            "end_value" => Ok(Place::EndValue),
             _ => Err(UNKNOWN),
         },
         Some(("vars", name)) if !name.is_empty() => Ok(Place::Variable(name.to_owned())),
@@ -111,6 +114,7 @@ fn joined(pieces: &[Piece]) -> String {
             Piece::Text(text) => out.push_str(&escaped(text)),
             Piece::Place(Place::StartValue) => out.push_str("{incremental.start_value}"),
             Piece::Place(Place::InitialValue) => out.push_str("{incremental.initial_value}"),
+            Piece::Place(Place::EndValue) => out.push_str("{incremental.end_value}"),
             Piece::Place(Place::Variable(name)) => {
                 let _ = write!(out, "{{vars.{name}}}");
             }
@@ -183,6 +187,8 @@ pub(super) struct Names<'a> {
     pub(super) vars: &'a IndexMap<String, Value>,
     /// Whether `endpoint.incremental` is there, and whether it has an initial value.
     pub(super) incremental: Option<bool>,
+    /// Whether each walk has an end.
+    pub(super) end: bool,
 }
 
 impl Names<'_> {
@@ -262,9 +268,22 @@ impl Names<'_> {
                 return None;
             }
         };
-        let has_places = pieces
-            .iter()
-            .any(|piece| matches!(piece, Piece::Place(Place::StartValue | Place::InitialValue)));
+        let has_places = pieces.iter().any(|piece| {
+            matches!(
+                piece,
+                Piece::Place(Place::StartValue | Place::InitialValue | Place::EndValue)
+            )
+        });
+        if self.incremental.is_some()
+            && !self.end
+            && pieces.contains(&Piece::Place(Place::EndValue))
+        {
+            at.wrong(
+                problems,
+                "no walk has an end to put here: set `incremental.until` or `incremental.end_value`",
+            );
+            return None;
+        }
         match self.incremental {
             None if has_places => {
                 at.wrong(problems, "the placeholder needs `endpoint.incremental`");
@@ -385,6 +404,7 @@ mod tests {
         let names = Names {
             vars: &vars,
             incremental: None,
+            end: false,
         };
         let node = Node::default_value("x", String::new());
         let mut problems = Problems::default();

@@ -121,6 +121,8 @@ pub struct WalkPlan {
     pub start_value: Option<String>,
     /// Fields by which a record is known again on another page. Empty: whole records are compared.
     pub key: Vec<DottedPath>,
+    /// Sent as `incremental.end_param`. `None`: the parameter is left out.
+    pub end_value: Option<String>,
     /// Where an interrupted walk goes on. `None`: from the beginning.
     pub resume: Option<Position>,
     /// Number of the first page, so that a resumed walk counts on.

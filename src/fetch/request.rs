@@ -95,12 +95,15 @@ impl Template {
             }
             query.extend(pairs);
         }
-        let start_param = endpoint
-            .incremental
-            .as_ref()
-            .and_then(|i| i.start_param.as_ref());
-        if let (Some(name), Some(value)) = (start_param, &plan.start_value) {
-            set(&mut query, name, value.clone());
+        if let Some(incremental) = &endpoint.incremental {
+            for (name, value) in [
+                (&incremental.start_param, &plan.start_value),
+                (&incremental.end_param, &plan.end_value),
+            ] {
+                if let (Some(name), Some(value)) = (name, value) {
+                    set(&mut query, name, value.clone());
+                }
+            }
         }
         let mut headers = HeaderMap::new();
         for (name, value) in &endpoint.headers {
@@ -420,6 +423,7 @@ fn value_of(place: &Place, plan: &WalkPlan) -> Option<Value> {
     };
     match place {
         Place::StartValue => plan.start_value.as_deref().map(moment),
+        Place::EndValue => plan.end_value.as_deref().map(moment),
         Place::InitialValue => {
             let incremental = plan.endpoint.incremental.as_ref()?;
             incremental.initial_value.as_deref().map(moment)
@@ -519,7 +523,8 @@ mod tests {
 
     use super::*;
     use crate::config::{
-        endpoint::{DottedPath, Endpoint, Incremental, Selector},
+        endpoint::{DottedPath, Endpoint, Selector},
+        incremental::Incremental,
         paginator::{Counted, Link, LinkFrom, Stop, Stride, TokenFrom},
     };
 
@@ -549,13 +554,12 @@ mod tests {
                 data_selector: Selector::Root,
                 paginator,
                 incremental: Some(Incremental {
-                    cursor_path: DottedPath(vec![key("updated")]),
-                    initial_value: None,
                     start_param: Some("since".into()),
-                    lag: std::time::Duration::ZERO,
+                    ..Incremental::by(DottedPath(vec![key("updated")]))
                 }),
                 ..Endpoint::default()
             },
+            end_value: None,
             start_value: Some("2020-01-01T00:00:00+02:00".into()),
             key: Vec::new(),
             resume: None,

@@ -157,6 +157,10 @@ pub struct Counters {
     pub text_replaced: i64,
     /// Rows whose cursor value lies in the future.
     pub cursor_future_rows: i64,
+    /// Rows without a readable cursor value.
+    pub cursor_missing_rows: i64,
+    /// Records that are out of the bounds of the walk, or that a rule leaves out.
+    pub records_left_out: i64,
     pub http_requests: i64,
     pub http_retries: i64,
     pub http_429: i64,
@@ -175,7 +179,7 @@ pub struct Counters {
 
 impl Counters {
     /// In the order of `counted!`.
-    fn values(&self) -> [i64; 20] {
+    fn values(&self) -> [i64; 22] {
         [
             self.pages,
             self.records_read,
@@ -197,6 +201,8 @@ impl Counters {
             self.schema_changes,
             self.rows_discarded,
             self.values_discarded,
+            self.cursor_missing_rows,
+            self.records_left_out,
         ]
     }
 
@@ -229,6 +235,8 @@ impl AddAssign for Counters {
         self.schema_changes += other.schema_changes;
         self.rows_discarded += other.rows_discarded;
         self.values_discarded += other.values_discarded;
+        self.cursor_missing_rows += other.cursor_missing_rows;
+        self.records_left_out += other.records_left_out;
     }
 }
 
@@ -253,7 +261,9 @@ macro_rules! counted {
          wait_rate_ms = wait_rate_ms + $2[14], wait_retry_ms = wait_retry_ms + $2[15],
          fetch_ms = fetch_ms + $2[16], write_ms = write_ms + $2[17],
          schema_changes = schema_changes + $2[18], rows_discarded = rows_discarded + $2[19],
-         values_discarded = values_discarded + $2[20]"
+         values_discarded = values_discarded + $2[20],
+         cursor_missing_rows = cursor_missing_rows + $2[21],
+         records_left_out = records_left_out + $2[22]"
     };
 }
 

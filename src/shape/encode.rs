@@ -16,6 +16,7 @@ use super::json::{self, Token, Value};
 use super::name::{self, Names};
 use super::nest::{self, ChildRows, Nest};
 use super::scan::{self, Scan, Wanted};
+use super::stretch::{Bounds, CursorRule};
 use super::time::Instant;
 use super::tree::{FieldId, Tree, Unreadable};
 use super::value::{self, Misfit, Reading, Sink};
@@ -52,6 +53,7 @@ pub struct MapSpec {
     pub flag: Option<Flag>,
     /// Fields without which a record cannot be a row, beside the key.
     pub required: Vec<DottedPath>,
+    pub cursor: CursorRule,
     /// `None`: objects become columns and lists JSON; 0: objects too stay JSON; N: N levels of lists
     /// become tables.
     pub max_table_nesting: Option<u32>,
@@ -130,6 +132,8 @@ impl fmt::Debug for Encoded {
 /// Turns the pages of one resource into rows, its table's layout growing with what comes.
 pub struct Mapper {
     spec: MapSpec,
+    /// Which records become rows.
+    bounds: Bounds,
     hints: Hints,
     nest: Option<Nest>,
     conflict: Option<Conflict>,
@@ -254,6 +258,7 @@ impl Mapper {
             conflict: None,
             keys: vec![None; spec.primary_key.len()],
             spec,
+            bounds: Bounds::default(),
             layout: Layout {
                 revision: known.revision,
                 ..Layout::default()
@@ -335,6 +340,11 @@ impl Mapper {
         &self.layout
     }
 
+    /// Takes only records within these bounds from now on.
+    pub fn bound(&mut self, bounds: Bounds) {
+        self.bounds = bounds;
+    }
+
     /// First look at a page: keys, hashes, cursor. Cheap; changes nothing.
     ///
     /// Records are rejected that have no whole key; of those with the same key the last is kept.
@@ -375,6 +385,8 @@ impl Mapper {
             version: self.spec.version.as_ref(),
             flag: self.spec.flag.as_ref(),
             required: &self.spec.required,
+            rule: &self.spec.cursor,
+            bounds: &self.bounds,
             seed: self.spec.mapping_version,
             originals,
             kinds: &kinds,

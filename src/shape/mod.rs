@@ -19,6 +19,7 @@ mod number;
 mod privacy;
 mod scan;
 mod steps;
+mod stretch;
 mod time;
 mod tree;
 mod value;
@@ -35,6 +36,7 @@ pub use nest::{ChildRows, ELEMENT, ROOT_ID, ROW_ID};
 pub use privacy::{AS_IS, Hasher, Screen, ScreenSpec, Screened, treatment, written_key};
 pub use scan::{BinaryArray, HashArray, Probe, RowKeys, Scan, ScanRow};
 pub use steps::{Stepped, Steps};
+pub use stretch::{Bound, Bounds, CursorRule, Stretch};
 
 /// rosterd's own columns as they stand at the end of each tuple, with their types.
 pub const SYSTEM_COLUMNS: [(&str, &str); 3] = [

@@ -12,14 +12,16 @@ use std::sync::Arc;
 use chrono::{DateTime, SecondsFormat, Utc};
 use xxhash_rust::xxh3::{xxh3_128, xxh3_128_with_seed};
 
-use super::cursor::{self, CursorValue, Highest};
+use super::cursor::CursorValue;
 use super::json::{self, Malformed, Reader, Token, Value};
 use super::number::Decimal;
+use super::stretch::{self, Bounds, CursorRule, Stretch, Tracker};
 use super::time::{DAY_SECONDS, POSTGRES_EPOCH_DAYS};
 use super::value::{self, Misfit, Reading, Sink};
 use super::{BYTEA_OID, Kind, Layout, Reject, reason};
 use crate::config::{
     endpoint::{DottedPath, Step},
+    incremental::Notation,
     source::{Flag, Version, VersionField},
 };
 
@@ -34,12 +36,16 @@ pub struct Scan {
     pub rejects: Vec<Reject>,
     /// Records left out because another one has the same key.
     pub duplicates: u64,
-    /// Highest cursor value at or below the cap.
+    /// Furthest cursor value at or below the cap.
     pub cursor: Option<CursorValue>,
     /// Rows without a readable cursor value.
     pub cursor_missing: u64,
     /// Rows whose cursor value lies above the cap.
     pub cursor_future: u64,
+    /// Records that are out of the walk's bounds; they are no rows.
+    pub left_out: u64,
+    /// From the first record to the last, where an order was promised.
+    pub stretch: Option<Stretch>,
     /// What the key columns must be able to hold: their kinds so far, widened by this page.
     pub(super) key_kinds: Vec<Kind>,
     keys: Arc<Keys>,
@@ -263,6 +269,8 @@ pub(super) struct Wanted<'s> {
     pub(super) flag: Option<&'s Flag>,
     /// Fields without which a record cannot be a row, beside the key.
     pub(super) required: &'s [DottedPath],
+    pub(super) rule: &'s CursorRule,
+    pub(super) bounds: &'s Bounds,
     pub(super) seed: u64,
     /// Body and places of the records as the API sent them, where the cursor's field is kept from
     /// the rows.
@@ -294,9 +302,9 @@ struct Candidate<'a> {
 
 impl Candidate<'_> {
     /// Whether this record, that came later, must give way to the other one of its key.
-    fn is_behind(&self, other: &Self, lowest: bool) -> bool {
+    fn is_behind(&self, other: &Self, lowest: bool, notation: &Notation) -> bool {
         let order = match (self.version, other.version) {
-            (Some(own), Some(other)) => cursor::compare(own, other),
+            (Some(own), Some(other)) => stretch::compare(own, other, notation),
             _ => None,
         };
         order
@@ -314,7 +322,8 @@ pub(super) fn scan(
     cap: Option<DateTime<Utc>>,
 ) -> Scan {
     let width = wanted.keys.len();
-    let mut highest = Highest::new(cap);
+    let mut tracker = Tracker::new(wanted.rule, wanted.bounds, cap);
+    let mut left_out = 0;
     let mut rejects = Vec::new();
     let mut candidates: Vec<Candidate<'_>> = Vec::with_capacity(records.len());
     let mut parts: Vec<Value<'_>> = Vec::with_capacity(records.len() * width);
@@ -372,8 +381,9 @@ pub(super) fn scan(
         let gone = gone.first();
         // Of what is left the last, be it the cursor.
         let version = wanted.version.and(others.last());
-        if wanted.cursor.is_some() {
-            highest.see(others.first().copied().flatten());
+        if wanted.cursor.is_some() && !tracker.see(others.first().copied().flatten()) {
+            left_out += 1;
+            continue;
         }
         parts.extend(keys.iter().copied().flatten());
         candidates.push(Candidate {
@@ -395,9 +405,11 @@ pub(super) fn scan(
         rows,
         rejects,
         duplicates,
-        cursor: highest.value(),
-        cursor_missing: highest.missing(),
-        cursor_future: highest.future,
+        cursor: tracker.furthest(),
+        cursor_missing: tracker.missing(),
+        cursor_future: tracker.future,
+        left_out,
+        stretch: tracker.stretch(),
         key_kinds,
         keys: Arc::new(keys),
     }
@@ -595,7 +607,7 @@ fn unique(
             duplicates += 1;
             // One place in `rows` for each candidate.
             if let Some(other) = candidates.get(before)
-                && candidate.is_behind(other, lowest)
+                && candidate.is_behind(other, lowest, &wanted.rule.notation)
             {
                 rows.push(None);
                 continue;

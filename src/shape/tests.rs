@@ -12,7 +12,9 @@ use super::json::{Checker, Unfit};
 use super::name::Names;
 use super::number::Decimal;
 use super::*;
+use crate::config::columns::Format;
 use crate::config::endpoint::{DottedPath, Step};
+use crate::config::incremental::{Incremental, Lag, Notation, RowOrder, Toward};
 
 fn path(text: &str) -> DottedPath {
     DottedPath(
@@ -923,12 +925,15 @@ fn the_cursor_is_the_latest_instant_at_or_below_the_cap() {
             "{values:?}"
         );
         if let Some(cursor) = scan.cursor {
-            let again = CursorValue::from_json(&cursor.to_json()).unwrap();
+            let again = CursorValue::from_json(&cursor.to_json(), &plain()).unwrap();
             assert_eq!((again.raw.as_str(), &again), (cursor.raw.as_str(), &cursor));
         }
     }
-    assert_eq!(CursorValue::parse("10").unwrap().to_json(), json!("10"));
-    let bare = CursorValue::from_json(&json!(10)).unwrap();
+    assert_eq!(
+        CursorValue::parse("10", &plain()).unwrap().to_json(),
+        json!("10")
+    );
+    let bare = CursorValue::from_json(&json!(10), &plain()).unwrap();
     assert_eq!(bare.to_json(), json!(10));
 }
 
@@ -953,29 +958,273 @@ fn a_lag_is_taken_off_in_the_style_of_the_value_and_cut_down() {
         ("-1700000000", 600_000, "-1700000000"),
     ];
     for (raw, millis, expected) in cases {
-        let value = CursorValue::parse(raw).unwrap();
-        assert_eq!(
-            value.minus(Duration::from_millis(millis)),
-            expected,
-            "{raw}"
-        );
-        assert!(CursorValue::parse(expected).unwrap() <= value);
+        let value = CursorValue::parse(raw, &plain()).unwrap();
+        let incremental = Incremental {
+            lag: Lag::Time(Duration::from_millis(millis)),
+            ..by_at()
+        };
+        assert_eq!(value.start(&incremental), expected, "{raw}");
+        assert!(CursorValue::parse(expected, &plain()).unwrap() <= value);
     }
     for raw in ["now", "", "2024-02-30", "infinity", "1e5000"] {
-        assert!(CursorValue::parse(raw).is_none(), "{raw}");
+        assert!(CursorValue::parse(raw, &plain()).is_none(), "{raw}");
     }
     let cap = "2024-01-01T00:00:00Z".parse().unwrap();
     assert!(
-        CursorValue::parse("2024-01-01T00:00:00.000000001Z")
+        CursorValue::parse("2024-01-01T00:00:00.000000001Z", &plain())
             .unwrap()
             .exceeds(cap)
     );
     assert!(
-        !CursorValue::parse("2024-01-01T01:00:00+01:00")
+        !CursorValue::parse("2024-01-01T01:00:00+01:00", &plain())
             .unwrap()
             .exceeds(cap)
     );
-    assert!(!CursorValue::parse("99999999999999").unwrap().exceeds(cap));
+    assert!(
+        !CursorValue::parse("99999999999999", &plain())
+            .unwrap()
+            .exceeds(cap)
+    );
+}
+
+fn plain() -> Notation {
+    Notation::default()
+}
+
+fn by_at() -> Incremental {
+    Incremental::by(path("at"))
+}
+
+#[test]
+fn a_plain_lag_counts_in_the_unit_of_the_cursor_and_stays_above_the_initial_value() {
+    for (raw, lag, toward, initial, expected) in [
+        ("2024-03-01", 1.0, Toward::Max, None, "2024-02-29"),
+        (
+            "2024-03-01T00:00:30Z",
+            31.0,
+            Toward::Max,
+            None,
+            "2024-02-29T23:59:59Z",
+        ),
+        ("100", 7.0, Toward::Max, None, "93"),
+        ("100.5", 7.5, Toward::Max, None, "92.5"),
+        ("3", 7.0, Toward::Max, None, "-4"),
+        ("3", 7.0, Toward::Max, Some("1"), "1"),
+        ("100", 7.0, Toward::Min, None, "107"),
+        (
+            "2024-03-01",
+            2.0,
+            Toward::Max,
+            Some("2024-02-29"),
+            "2024-02-29",
+        ),
+        (
+            "2024-03-01",
+            0.0,
+            Toward::Max,
+            Some("2024-05-01"),
+            "2024-05-01",
+        ),
+        (
+            "2024-03-01",
+            2.0,
+            Toward::Max,
+            Some("not a date"),
+            "2024-02-28",
+        ),
+        ("2024-03-01", 2.0, Toward::Min, None, "2024-03-03"),
+    ] {
+        let incremental = Incremental {
+            lag: Lag::Plain(lag),
+            toward,
+            initial_value: initial.map(str::to_owned),
+            ..by_at()
+        };
+        let value = CursorValue::parse(raw, &plain()).unwrap();
+        assert_eq!(value.start(&incremental), expected, "{raw} {lag}");
+    }
+}
+
+#[test]
+fn what_is_sent_has_the_spelling_that_the_configuration_names() {
+    let day = Format::Pattern("%d.%m.%Y".into());
+    for (sent, read, zone, raw, expected) in [
+        (
+            Some(Format::EpochMillis),
+            vec![],
+            None,
+            "2024-03-01T00:00:00.5Z",
+            "1709251200500",
+        ),
+        (
+            Some(day.clone()),
+            vec![],
+            None,
+            "2024-03-01T23:59:59Z",
+            "01.03.2024",
+        ),
+        (
+            Some(day.clone()),
+            vec![Format::EpochSeconds],
+            None,
+            "1709251200",
+            "01.03.2024",
+        ),
+        (
+            None,
+            vec![Format::EpochSeconds],
+            None,
+            "1709251200",
+            "1709251200",
+        ),
+        (None, vec![day], None, "01.03.2024", "01.03.2024"),
+        (
+            Some(Format::EpochSeconds),
+            vec![],
+            Some(chrono_tz::Tz::America__New_York),
+            "2024-03-01T00:00:00",
+            "1709269200",
+        ),
+    ] {
+        let notation = Notation { sent, read, zone };
+        let incremental = Incremental {
+            notation: notation.clone(),
+            ..by_at()
+        };
+        let value = CursorValue::parse(raw, &notation).unwrap();
+        assert_eq!(value.start(&incremental), expected, "{raw}");
+        let again = CursorValue::from_json(&value.to_json(), &notation).unwrap();
+        assert_eq!(again, value);
+    }
+}
+
+#[test]
+fn records_out_of_bounds_are_no_rows_and_do_not_move_the_cursor() {
+    let spec = MapSpec {
+        cursor_path: Some(path("at")),
+        ..spec(&["id"])
+    };
+    let bound = |text: &str, closed| {
+        Some(Bound {
+            value: CursorValue::parse(text, &plain()).unwrap(),
+            closed,
+        })
+    };
+    let values = ["1", "2", "3", "\"x\"", "4", "5"];
+    for (lower, upper, leaves_out_missing, expected, left_out, cursor) in [
+        (None, None, false, vec![0, 1, 2, 3, 4, 5], 0, Some("5")),
+        (
+            bound("2", true),
+            None,
+            false,
+            vec![1, 2, 3, 4, 5],
+            1,
+            Some("5"),
+        ),
+        (
+            bound("2", false),
+            bound("4", false),
+            false,
+            vec![2, 3],
+            4,
+            Some("3"),
+        ),
+        (
+            bound("2.0", true),
+            bound("4", true),
+            true,
+            vec![1, 2, 4],
+            3,
+            Some("4"),
+        ),
+        (bound("9", true), None, true, vec![], 6, None),
+        // An instant cannot be compared with numbers.
+        (
+            bound("2024-01-01", true),
+            None,
+            false,
+            vec![0, 1, 2, 3, 4, 5],
+            0,
+            Some("5"),
+        ),
+    ] {
+        let mut mapper = Mapper::new(spec.clone(), Layout::default());
+        mapper.bound(Bounds {
+            lower,
+            upper,
+            leaves_out_missing,
+        });
+        let records: Vec<String> = values
+            .iter()
+            .enumerate()
+            .map(|(id, value)| format!(r#"{{"id":{id},"at":{value}}}"#))
+            .collect();
+        let page = page(&records);
+        let scan = mapper.scan(&page.body, &page.records, None);
+        let rows: Vec<u32> = scan.rows.iter().map(|row| row.record).collect();
+        let furthest = scan.cursor.map(|cursor| cursor.raw);
+        assert_eq!(
+            (rows, scan.left_out, furthest.as_deref()),
+            (expected, left_out, cursor)
+        );
+    }
+}
+
+#[test]
+fn the_order_of_a_page_is_looked_at_where_one_is_promised() {
+    for (order, toward, values, expected) in [
+        (None, Toward::Max, vec!["1", "2"], None),
+        (
+            Some(RowOrder::Ascending),
+            Toward::Max,
+            vec!["1", "null", "1.0", "2"],
+            Some(("1", "2", true)),
+        ),
+        (
+            Some(RowOrder::Ascending),
+            Toward::Max,
+            vec!["2", "1", "3"],
+            Some(("2", "3", false)),
+        ),
+        (
+            Some(RowOrder::Descending),
+            Toward::Min,
+            vec!["3", "2", "2", "1"],
+            Some(("3", "1", true)),
+        ),
+        (
+            Some(RowOrder::Descending),
+            Toward::Max,
+            vec!["3", "4"],
+            Some(("3", "4", false)),
+        ),
+        (Some(RowOrder::Descending), Toward::Max, vec!["null"], None),
+    ] {
+        let rule = CursorRule {
+            order,
+            toward,
+            ..CursorRule::default()
+        };
+        let spec = MapSpec {
+            cursor_path: Some(path("at")),
+            cursor: rule,
+            ..spec(&[])
+        };
+        let records: Vec<String> = values
+            .iter()
+            .map(|value| format!(r#"{{"at":{value}}}"#))
+            .collect();
+        let page = page(&records);
+        let scan = Mapper::new(spec, Layout::default()).scan(&page.body, &page.records, None);
+        let stretch = scan.stretch.map(|s| (s.first.raw, s.last.raw, s.sorted));
+        let stretch = stretch
+            .as_ref()
+            .map(|(a, b, sorted)| (a.as_str(), b.as_str(), *sorted));
+        assert_eq!(stretch, expected, "{values:?}");
+        if toward == Toward::Min {
+            assert_eq!(scan.cursor.unwrap().raw, "1");
+        }
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::{
     config::source,
     load::write::{Records, Segment, Way},
     record::{Counters, NewReject},
-    shape::{BinaryArray, Encoded, KeySet, Layout, RowKeys},
+    shape::{BinaryArray, CursorValue, Encoded, KeySet, Layout, RowKeys},
 };
 
 /// Bytes of rows beside which the cost of a transaction does not count.
@@ -29,6 +29,8 @@ pub struct Batch {
     pub counters: Counters,
     /// Whether everything that this run appended before goes away again, with this batch's transaction.
     pub takes_back: bool,
+    /// Where the cursor is with this batch: a piece of the run's span is proven complete.
+    pub cursor: Option<CursorValue>,
     /// Where to resume after this batch. `None`: the walk cannot be resumed after it.
     pub checkpoint: Option<Checkpoint>,
     rows: usize,

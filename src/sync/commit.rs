@@ -527,7 +527,10 @@ impl Store {
             batch.checkpoint.as_ref()
         };
         let checkpoint = checkpoint.map(checkpoint_json).transpose()?;
-        let cursor = conclusion.and_then(|conclusion| conclusion.cursor.as_ref());
+        let cursor = match conclusion {
+            Some(conclusion) => conclusion.cursor.as_ref(),
+            None => batch.cursor.as_ref(),
+        };
         let cursor = cursor.map(CursorValue::to_json);
         Ok(record::move_cursor(
             transaction,

@@ -53,6 +53,9 @@ pub enum Error {
         table: String,
         field: String,
     },
+    /// Records without a cursor value, under `on_cursor_value_missing: raise`.
+    #[error("{records} records of a page have no readable cursor value")]
+    CursorMissing { records: u64 },
     /// A task of the run ended by itself.
     #[error("a part of the run crashed")]
     Crashed,
@@ -95,6 +98,7 @@ impl Error {
             | Self::TableGone { .. }
             | Self::Privacy { .. }
             | Self::Contract { .. }
+            | Self::CursorMissing { .. }
             | Self::Crashed => Status::Failed,
         }
     }
@@ -116,6 +120,7 @@ impl Error {
             | Self::TableGone { .. }
             | Self::Privacy { .. }
             | Self::Contract { .. }
+            | Self::CursorMissing { .. }
             | Self::Crashed => false,
         }
     }
@@ -200,6 +205,12 @@ impl Error {
                     "Change the table by hand, or set schema_contract.{clause} to evolve, discard_row or discard_value; the next run reads the record again."
                 ),
                 false,
+            ),
+            Self::CursorMissing { .. } => own(
+                Class::Data,
+                "cursor_missing",
+                "The cursor stays. Check `cursor_path` and `format`, or set `on_cursor_value_missing` to include or exclude.",
+                true,
             ),
             Self::Privacy { code, hint, .. } => own(Class::Config, code, hint, false),
             Self::Crashed => own(

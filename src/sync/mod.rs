@@ -19,6 +19,8 @@ pub mod error;
 
 pub mod fleet;
 
+mod cursor;
+
 pub mod gauge;
 
 mod intake;
@@ -32,6 +34,8 @@ mod patience;
 pub mod plan;
 
 pub mod preview;
+
+mod span;
 
 mod children;
 

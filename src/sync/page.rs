@@ -7,7 +7,6 @@
 
 use std::sync::Arc;
 
-use chrono::TimeDelta;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::{
@@ -16,7 +15,7 @@ use super::{
     patience::Patience,
     plan::Checkpoint,
     privacy,
-    walk::{Walker, later, signed, signed_u64},
+    walk::{LEEWAY, Walker, signed, signed_u64},
 };
 use crate::{
     clock,
@@ -34,11 +33,9 @@ impl Walker {
         self.gauge
             .set_phase(format!("loading page {}", page.number + 1));
         if self.read.cap.is_none() {
+            self.read.has_clock = page.server_date.is_some();
             // Without a clock of the API's, a day of leeway still keeps out dates of years to come.
-            self.read.cap = Some(
-                page.server_date
-                    .unwrap_or_else(|| clock::now() + TimeDelta::days(1)),
-            );
+            self.read.cap = Some(page.server_date.unwrap_or_else(|| clock::now() + LEEWAY));
         }
         let mut records = self.take(page).await?;
         privacy::tell_blocked(&self.store, &self.intake.take_blocked()).await?;
@@ -46,6 +43,7 @@ impl Walker {
         if let Some(frozen) = self.frozen_key(&scan.rejects) {
             return Err(frozen.into());
         }
+        self.check_cursor(&scan)?;
         let mut standings = self.compare(&scan).await?;
         self.note_gone(&scan, &mut standings);
         failpoint::reach("shape.after_page");
@@ -289,6 +287,8 @@ impl Walker {
             records_read: signed(page.records.len()),
             rows_unchanged: signed(unchanged) + signed_u64(scan.duplicates),
             cursor_future_rows: signed_u64(scan.cursor_future),
+            cursor_missing_rows: signed_u64(scan.cursor_missing),
+            records_left_out: signed_u64(scan.left_out),
             ..Counters::default()
         });
         let batch = &mut self.outbox.batch;
@@ -298,7 +298,7 @@ impl Walker {
         batch.note_page(page.records.len());
         self.pages = page.number + 1;
         self.read.records += page.records.len() as u64;
-        self.read.cursor = later(self.read.cursor.take(), scan.cursor.clone());
+        self.read.cursor = self.further(self.read.cursor.clone(), scan.cursor.clone());
         if page.total.is_some() {
             self.gauge.set_total(page.total);
         }
@@ -314,8 +314,12 @@ impl Walker {
                 at: page.at.clone(),
                 page: page.number,
                 anchor: anchor(scan),
-                start_value: self.start_value.clone(),
+                start_value: self.piece.start_value.clone(),
+                end_value: self.piece.end_value.clone(),
+                cursor: self.stored.as_ref().map(CursorValue::to_json),
                 cap: self.read.cap,
+                has_clock: self.read.has_clock,
+                is_unsorted: self.read.is_unsorted,
                 seen: self.read.cursor.as_ref().map(CursorValue::to_json),
                 records: self.read.records,
                 snapshot: self.snapshot.clone(),

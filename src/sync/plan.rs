@@ -5,13 +5,18 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{Error, deletes::Snapshot};
+use super::{Error, deletes::Snapshot, span::Piece};
 use crate::{
     clock,
-    config::{Resource, source::DeleteMode},
+    config::{
+        Resource,
+        endpoint::Endpoint,
+        incremental::{Incremental, Watermark},
+        source::{DeleteMode, WriteDisposition},
+    },
     fetch::{Position, WalkPlan},
     record::{Cursor, Mode},
-    shape::CursorValue,
+    shape::{Bounds, CursorValue},
 };
 
 /// What is stored with each batch, so that a walk can go on after the process died.
@@ -28,12 +33,23 @@ pub struct Checkpoint {
     pub page: u64,
     /// Hash over the keys of its records, in order.
     pub anchor: String,
-    /// Filter that the walk began with.
+    /// Ends that the walk asked for.
     pub start_value: Option<String>,
+    #[serde(default)]
+    pub end_value: Option<String>,
+    /// The stored cursor at that time.
+    #[serde(default)]
+    pub cursor: Option<serde_json::Value>,
     /// Time of the API's clock when the walk began; no cursor may pass it.
     pub cap: Option<DateTime<Utc>>,
-    /// Highest cursor value seen so far.
+    /// Whether that is the API's own word.
+    #[serde(default)]
+    pub has_clock: bool,
+    /// Furthest cursor value seen so far.
     pub seen: Option<serde_json::Value>,
+    /// The records are not in the order that was promised.
+    #[serde(default)]
+    pub is_unsorted: bool,
     /// Records read so far, those of this page counted too.
     pub records: u64,
     /// There when the walk is over everything and rows that it does not see are to go.
@@ -53,13 +69,16 @@ pub enum Start {
     AnewAllowingDeletes,
 }
 
-/// A run's starting point.
+/// A run's starting point, and the piece of its span that is walked now.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// The cursor before the run.
+    /// What is asked: that of the first walk, or that of all others.
+    pub endpoint: Endpoint,
+    /// The cursor that the run begins at.
     pub cursor: Option<CursorValue>,
-    /// Value of the incremental parameter.
-    pub start_value: Option<String>,
+    /// The cursor as it is stored, also where the run reads everything.
+    pub stored: Option<CursorValue>,
+    pub piece: Piece,
     pub resume: Option<Checkpoint>,
     /// Whether the walk begins at the very beginning.
     pub reads_everything: bool,
@@ -78,7 +97,8 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// [`Error::CursorOfOtherConfiguration`] when the cursor was made under another fingerprint.
+    /// [`Error::CursorOfOtherConfiguration`] when the cursor was made under another fingerprint, or is
+    /// none that the present one can read.
     pub fn new(
         resource: &Resource,
         stored: Option<&Cursor>,
@@ -86,21 +106,33 @@ impl Plan {
         mode: Mode,
     ) -> Result<Self, Error> {
         let incremental = resource.endpoint.incremental.as_ref();
+        let value = stored.and_then(|s| s.value.as_ref());
         if let Some(fingerprint) = stored.and_then(|s| s.fingerprint.as_deref())
             && fingerprint != resource.fingerprint
-            && stored.is_some_and(|s| s.value.is_some())
+            && value.is_some()
         {
             return Err(Error::CursorOfOtherConfiguration);
         }
-        let cursor = incremental
-            .and(stored)
-            .filter(|_| start == Start::GoOn && mode == Mode::Incremental)
-            .and_then(|s| s.value.clone())
-            .and_then(|value| CursorValue::from_json(&value));
-        let start_value = incremental.and_then(|i| match &cursor {
-            Some(cursor) => Some(cursor.minus(i.lag)),
-            None => i.initial_value.clone(),
+        let known = match (incremental, value) {
+            // Between fixed ends there is no cursor.
+            (Some(incremental), Some(value)) if incremental.end_value.is_none() => {
+                let read = read_cursor(incremental, value);
+                Some(read.ok_or(Error::CursorOfOtherConfiguration)?)
+            }
+            _ => None,
+        };
+        let cursor = known
+            .clone()
+            .filter(|_| start == Start::GoOn && mode == Mode::Incremental);
+        let first = incremental.and_then(|i| i.first.as_deref());
+        let endpoint = match first {
+            Some(first) if cursor.is_none() => first,
+            _ => &resource.endpoint,
+        };
+        let piece = incremental.map_or_else(Piece::default, |incremental| {
+            Piece::first(incremental, cursor.as_ref(), clock::now())
         });
+        let is_windowed = incremental.is_some_and(|i| i.window.is_some());
         let resume = stored
             .filter(|s| {
                 start == Start::GoOn
@@ -108,7 +140,11 @@ impl Plan {
             })
             .and_then(|s| s.checkpoint.clone())
             .and_then(|checkpoint| serde_json::from_value::<Checkpoint>(checkpoint).ok())
-            .filter(|checkpoint| checkpoint.start_value == start_value)
+            // A later window begins elsewhere than the run does, at the same cursor.
+            .filter(|checkpoint| {
+                checkpoint.start_value == piece.start_value
+                    || (is_windowed && checkpoint.cursor.as_ref() == value)
+            })
             .filter(|checkpoint| is_fresh(checkpoint, resource.max_run_time));
         // With a cursor the request may be narrowed anywhere: a parameter, the path, the body.
         let reads_everything = cursor.is_none();
@@ -116,9 +152,19 @@ impl Plan {
             && resume
                 .as_ref()
                 .map_or(reads_everything, |checkpoint| checkpoint.snapshot.is_some());
+        let piece = match (&resume, incremental) {
+            (Some(checkpoint), Some(incremental)) => Piece::of_checkpoint(
+                incremental,
+                checkpoint.start_value.clone(),
+                checkpoint.end_value.clone(),
+            ),
+            _ => piece,
+        };
         Ok(Self {
+            endpoint: endpoint.clone(),
             cursor,
-            start_value,
+            stored: known,
+            piece,
             reads_everything: reads_everything && resume.is_none(),
             resume,
             is_snapshot,
@@ -126,21 +172,60 @@ impl Plan {
         })
     }
 
-    /// The same run without its checkpoint.
+    /// The same piece without its checkpoint.
     #[must_use]
-    pub fn from_the_start(&self) -> Self {
+    pub fn from_its_start(&self) -> Self {
         Self {
             resume: None,
             ..self.clone()
         }
     }
 
+    /// The same run from its first piece on, as of now.
+    #[must_use]
+    pub fn from_the_start(&self) -> Self {
+        let piece = match &self.endpoint.incremental {
+            Some(incremental) => Piece::first(incremental, self.cursor.as_ref(), clock::now()),
+            None => Piece::default(),
+        };
+        Self {
+            piece,
+            ..self.from_its_start()
+        }
+    }
+
+    /// The run's next piece, the API's time being `now`. `None`: the span is over.
+    #[must_use]
+    pub fn next(&self, now: DateTime<Utc>) -> Option<Self> {
+        let incremental = self.endpoint.incremental.as_ref()?;
+        Some(Self {
+            piece: self.piece.next(incremental, now)?,
+            ..self.from_its_start()
+        })
+    }
+
+    /// Whether the cursor moves with each piece. Not where a walk that is repeated takes back all that
+    /// the run has brought.
+    #[must_use]
+    pub fn moves_in_pieces(&self, resource: &Resource) -> bool {
+        let incremental = self.endpoint.incremental.as_ref();
+        resource.write_disposition == WriteDisposition::Merge
+            && incremental.is_some_and(|i| i.window.is_some() && i.end_value.is_none())
+    }
+
+    /// Which records become rows.
+    #[must_use]
+    pub fn bounds(&self, resource: &Resource) -> Bounds {
+        self.piece.bounds(resource, &self.endpoint)
+    }
+
     /// What `fetch` is asked for.
     #[must_use]
     pub fn walk(&self, resource: &Resource) -> WalkPlan {
         WalkPlan {
-            endpoint: resource.endpoint.clone(),
-            start_value: self.start_value.clone(),
+            endpoint: self.endpoint.clone(),
+            start_value: self.piece.start_value.clone(),
+            end_value: self.piece.end_value.clone(),
             key: resource.primary_key.clone(),
             resume: self
                 .resume
@@ -148,6 +233,19 @@ impl Plan {
                 .and_then(|checkpoint| checkpoint.at.clone()),
             first_page: self.resume.as_ref().map_or(0, |checkpoint| checkpoint.page),
             max_pages: resource.max_pages,
+        }
+    }
+}
+
+/// A cursor as it is stored, or as a checkpoint holds it.
+pub(super) fn read_cursor(
+    incremental: &Incremental,
+    value: &serde_json::Value,
+) -> Option<CursorValue> {
+    match incremental.watermark {
+        Watermark::Token => value.as_str().map(CursorValue::token),
+        Watermark::Max | Watermark::RunStart => {
+            CursorValue::from_json(value, &incremental.notation)
         }
     }
 }

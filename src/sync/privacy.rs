@@ -57,7 +57,7 @@ pub(super) async fn prepare(opened: &Opened) -> Result<Option<Screen>, Error> {
             .endpoint
             .incremental
             .as_ref()
-            .map(|incremental| incremental.cursor_path.clone()),
+            .and_then(|incremental| incremental.cursor_path.clone()),
         erased: marks,
         expired,
         known: (!known.is_empty()).then_some(known),

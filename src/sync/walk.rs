@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 use xxhash_rust::xxh3::xxh3_64;
@@ -10,25 +10,36 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::{
     Context, Error, Gauge,
     commit::{self, Conclusion, Store},
+    cursor,
     deletes::{self, Held, Snapshot},
     intake::Intake,
     outbox::Outbox,
     patience::Patience,
     plan::{Checkpoint, Plan, Start},
     privacy,
+    span::Piece,
 };
 use crate::{
-    config::{Resource, contract::Contract, source::WriteDisposition},
+    clock,
+    config::{
+        Resource,
+        contract::Contract,
+        incremental::{Incremental, Watermark},
+        source::WriteDisposition,
+    },
     failpoint,
     fault::Fault,
     fetch::{Course, Tally, Walk},
     load::sql::Ident,
     record::{Claim, Counters, Ending, Mode},
-    shape::{CursorValue, Kind, Layout, MapSpec, Mapper, identifier},
+    shape::{CursorRule, CursorValue, Kind, Layout, MapSpec, Mapper, identifier},
 };
 
 /// How often a walk that did not prove itself is repeated within one run.
 const WALKS: u32 = 3;
+
+/// How far our own clock may be off where the API's is not known.
+pub(super) const LEEWAY: TimeDelta = TimeDelta::days(1);
 
 /// Counts the rules by which records become rows. A new number makes every row be written again at its next reading.
 const MAPPING_VERSION: u64 = 1;
@@ -57,6 +68,7 @@ pub(super) async fn run(
     }
     let intake = Intake::new(&context.resource, screen);
     let mut walker = Walker::new(context, gauge, opened, intake, halt);
+    walker.stored.clone_from(&plan.stored);
     if let Some(conflict) = walker.mapper.conflict() {
         return Err(crate::load::Error::HintedType {
             table: store.table.to_string(),
@@ -69,28 +81,38 @@ pub(super) async fn run(
     let (mut doubts, mut repetitions, mut restarts, mut resynced) = (0, 0, 0, false);
     loop {
         let why = match walker.walk(&plan).await {
-            Ok(End::Proven(last)) => match walker.weigh(&plan, repetitions).await? {
-                Weighed::Ready(verdict) => return walker.conclude(&plan, last, verdict).await,
-                Weighed::Again => {
-                    info!("rows were not seen; reading everything again before they are deleted");
-                    repetitions += 1;
-                    plan = plan.from_the_start();
+            Ok(End::Proven(last)) => {
+                if let Some(next) = walker.piece_after(&plan) {
+                    walker.close_piece(&plan).await?;
+                    (plan, doubts) = (next, 0);
                     continue;
                 }
-            },
+                match walker.weigh(&plan, repetitions).await? {
+                    Weighed::Ready(verdict) => return walker.conclude(&plan, last, verdict).await,
+                    Weighed::Again => {
+                        info!(
+                            "rows were not seen; reading everything again before they are deleted"
+                        );
+                        repetitions += 1;
+                        plan = walker.begin_again(&plan);
+                        continue;
+                    }
+                }
+            }
             Ok(End::Doubtful(why)) => why,
             // A stored token or link may have run out. The beginning never does.
             Err(Error::Fetch(error)) if error.course() == Course::Restart && restarts < WALKS => {
                 restarts += 1;
                 info!(%error, "the walk begins anew");
                 walker.restart().await?;
-                plan = plan.from_the_start();
+                plan = walker.begin_again(&plan);
                 continue;
             }
             Err(Error::Fetch(error)) if error.course() == Course::Resync && !resynced => {
                 resynced = true;
                 info!(%error, "the stored cursor is void; everything is read");
                 walker.restart().await?;
+                walker.begin_again(&plan);
                 plan = Plan::new(
                     &context.resource,
                     opened_at.as_ref(),
@@ -102,7 +124,7 @@ pub(super) async fn run(
             }
             Err(Error::Fetch(error)) if walker.anchor.is_some() && !error.fault().retryable => {
                 info!(%error, "the interrupted walk cannot be gone on with");
-                plan = plan.from_the_start();
+                plan = walker.begin_again(&plan);
                 continue;
             }
             Err(error) => {
@@ -124,7 +146,12 @@ pub(super) async fn run(
             store.abandon_walk().await;
             return Err(Error::Unproven(why));
         }
-        plan = plan.from_the_start();
+        // What a repetition takes back, it must read again: under `append` that is all of the run.
+        let appends = context.resource.write_disposition == WriteDisposition::Append;
+        plan = match appends || plan.resume.is_some() {
+            true => walker.begin_again(&plan),
+            false => plan.from_its_start(),
+        };
     }
 }
 
@@ -146,7 +173,7 @@ struct Verdict {
 
 /// How one walk ended.
 enum End {
-    Proven(Read),
+    Proven(Option<String>),
     Doubtful(String),
 }
 
@@ -155,7 +182,22 @@ enum End {
 pub(super) struct Read {
     pub(super) records: u64,
     pub(super) cursor: Option<CursorValue>,
+    /// Time of the API's clock when it began, or a leeway past our own.
     pub(super) cap: Option<DateTime<Utc>>,
+    pub(super) has_clock: bool,
+    /// Whether a record had a cursor value.
+    pub(super) has_values: bool,
+    /// Whether the records are not in the order that was promised.
+    pub(super) is_unsorted: bool,
+}
+
+/// What goes on from one piece of a run's span to the next.
+#[derive(Debug, Clone, Default)]
+struct Carried {
+    read: Read,
+    checkpoint: Option<Checkpoint>,
+    snapshot: Option<Snapshot>,
+    pieces: u64,
 }
 
 /// A run's walk: where it is and what it has seen. What becomes of a page is in `page.rs`.
@@ -173,7 +215,13 @@ pub(super) struct Walker {
     /// Whether a record that loads may have been rejected before.
     pub(super) has_rejects: bool,
     pub(super) read: Read,
-    pub(super) start_value: Option<String>,
+    /// What the walk asks for.
+    pub(super) piece: Piece,
+    /// The cursor as it is stored, and as commits under way will store it.
+    pub(super) stored: Option<CursorValue>,
+    /// Last cursor value of the page before, where an order was promised.
+    pub(super) before: Option<CursorValue>,
+    carried: Carried,
     /// There while rows that the walk does not see are to go.
     pub(super) snapshot: Option<Snapshot>,
     /// Different keys that were seen before the walk that is a repetition.
@@ -185,6 +233,31 @@ pub(super) struct Walker {
     /// Where to resume after the last page; `None`: nowhere but at the beginning.
     pub(super) checkpoint: Option<Checkpoint>,
     tally: Tally,
+}
+
+impl Read {
+    /// The API's time when the walk began, as far as a cursor may rely on it.
+    fn begun(&self, plan: &Plan) -> Option<DateTime<Utc>> {
+        let incremental = plan.endpoint.incremental.as_ref()?;
+        let cap = self.cap.filter(|_| self.has_clock)?;
+        let like = plan.piece.start.clone();
+        let like = like.or_else(|| CursorValue::at(cap, &incremental.notation))?;
+        Some(cap - like.clock_margin(&incremental.notation))
+    }
+
+    /// The end of a proven piece, where nothing can be added before it any more.
+    fn proven_end(&self, plan: &Plan) -> Option<CursorValue> {
+        let incremental = plan.endpoint.incremental.as_ref()?;
+        let end = plan.piece.end.clone()?;
+        let margin = end.clock_margin(&incremental.notation);
+        // Without the API's clock the cap is ahead of ours; as much behind is as safe.
+        let doubt = match self.has_clock {
+            true => TimeDelta::zero(),
+            false => LEEWAY * 2,
+        };
+        let instant = end.instant()?;
+        (instant <= self.cap? - margin - doubt).then_some(end)
+    }
 }
 
 impl Walker {
@@ -222,7 +295,10 @@ impl Walker {
             has_rows: opened.has_rows,
             has_rejects: opened.has_rejects,
             read: Read::default(),
-            start_value: None,
+            piece: Piece::default(),
+            stored: None,
+            before: None,
+            carried: Carried::default(),
             snapshot: None,
             seen_before: None,
             pages: 0,
@@ -235,39 +311,53 @@ impl Walker {
     /// One walk, from the plan's position to the API's end signal.
     async fn walk(&mut self, plan: &Plan) -> Result<End, Error> {
         let context = self.store.context.clone();
-        self.start_value.clone_from(&plan.start_value);
+        let incremental = plan.endpoint.incremental.as_ref();
+        self.piece.clone_from(&plan.piece);
+        self.mapper.bound(plan.bounds(&context.resource));
+        self.before = None;
         self.tally = Tally::default();
         self.pages = plan
             .resume
             .as_ref()
             .map_or(0, |checkpoint| checkpoint.page + 1);
-        self.snapshot = plan.is_snapshot.then(|| {
-            let resumed = plan.resume.as_ref();
-            resumed
-                .and_then(|checkpoint| checkpoint.snapshot.clone())
-                .unwrap_or_default()
-        });
         self.anchor = plan
             .resume
             .as_ref()
             .map(|checkpoint| checkpoint.anchor.clone());
-        self.checkpoint.clone_from(&plan.resume);
-        self.read = plan
-            .resume
-            .as_ref()
-            .map_or_else(Read::default, |checkpoint| Read {
-                records: checkpoint.records,
-                cursor: checkpoint.seen.as_ref().and_then(CursorValue::from_json),
-                cap: checkpoint.cap,
-            });
+        if let Some(checkpoint) = &plan.resume {
+            let seen = checkpoint.seen.as_ref().zip(incremental);
+            let seen = seen.and_then(|(seen, i)| CursorValue::from_json(seen, &i.notation));
+            self.carried = Carried {
+                read: Read {
+                    records: checkpoint.records,
+                    has_values: seen.is_some(),
+                    cursor: seen,
+                    cap: checkpoint.cap,
+                    has_clock: checkpoint.has_clock,
+                    is_unsorted: checkpoint.is_unsorted,
+                },
+                checkpoint: Some(checkpoint.clone()),
+                snapshot: checkpoint.snapshot.clone(),
+                ..Carried::default()
+            };
+        }
+        let carried = self.carried.clone();
+        (self.read, self.checkpoint) = (carried.read, carried.checkpoint);
+        self.snapshot = plan
+            .is_snapshot
+            .then(|| carried.snapshot.unwrap_or_default());
         let mut walk = context
             .api
             .walk(plan.walk(&context.resource), self.halt.clone());
-        let result = self.pages(&mut walk).await;
+        let result = self.pages(&mut walk, plan).await;
         self.count(&walk);
-        if result? == Pages::Moved {
-            let why = "records before the place to resume at have moved";
-            return Ok(End::Doubtful(why.to_owned()));
+        match result? {
+            Pages::Over => {}
+            Pages::Left => return Ok(End::Proven(None)),
+            Pages::Moved => {
+                let why = "records before the place to resume at have moved";
+                return Ok(End::Doubtful(why.to_owned()));
+            }
         }
         let Some(ending) = walk.ending() else {
             return Ok(End::Doubtful("the walk ended without a signal".to_owned()));
@@ -283,12 +373,12 @@ impl Walker {
             ));
         }
         Ok(match (ending.proven, ending.doubt) {
-            (Some(_), _) => End::Proven(self.read.clone()),
+            (Some(_), _) => End::Proven(ending.sync_token),
             (None, why) => End::Doubtful(why.unwrap_or_else(|| "no end signal".to_owned())),
         })
     }
 
-    async fn pages(&mut self, walk: &mut Walk) -> Result<Pages, Error> {
+    async fn pages(&mut self, walk: &mut Walk, plan: &Plan) -> Result<Pages, Error> {
         let bounds = self.store.context.resource.batch.clone();
         loop {
             let deadline = self.outbox.deadline(&bounds);
@@ -316,9 +406,68 @@ impl Walker {
             }
             self.absorb(&page).await?;
             self.count(walk);
+            if page.next.is_some() && !page.doubtful && self.leaves_span(plan) {
+                return Ok(Pages::Left);
+            }
             if (page.next.is_some() || page.is_part) && self.outbox.is_due(&bounds) {
                 self.outbox.hand_over(None).await?;
             }
+        }
+    }
+
+    /// The next piece of the run's span, now that this one is proven.
+    fn piece_after(&self, plan: &Plan) -> Option<Plan> {
+        let now = match (self.read.has_clock, self.read.cap) {
+            (true, Some(cap)) => cap,
+            _ => clock::now(),
+        };
+        plan.next(now)
+    }
+
+    /// Hands on the rows of a proven piece, and the cursor's move with them.
+    async fn close_piece(&mut self, plan: &Plan) -> Result<(), Error> {
+        let batch = &mut self.outbox.batch;
+        let cursor = plan
+            .moves_in_pieces(&self.store.context.resource)
+            .then(|| self.read.proven_end(plan))
+            .flatten()
+            .filter(|end| self.stored.as_ref().is_none_or(|stored| end > stored));
+        if let Some(cursor) = cursor {
+            if let Some(checkpoint) = &mut self.checkpoint {
+                checkpoint.cursor = Some(cursor.to_json());
+            }
+            batch.cursor = Some(cursor.clone());
+            self.stored = Some(cursor);
+        }
+        batch.checkpoint.clone_from(&self.checkpoint);
+        batch.note_page(0);
+        self.outbox.hand_over(None).await?;
+        self.carried = Carried {
+            read: self.read.clone(),
+            checkpoint: self.checkpoint.clone(),
+            snapshot: self.snapshot.clone(),
+            pieces: self.carried.pieces + 1,
+        };
+        Ok(())
+    }
+
+    /// The run's first piece, as if nothing had been read.
+    fn begin_again(&mut self, plan: &Plan) -> Plan {
+        self.carried = Carried::default();
+        plan.from_the_start()
+    }
+
+    /// The further one of two cursors.
+    pub(super) fn further(
+        &self,
+        a: Option<CursorValue>,
+        b: Option<CursorValue>,
+    ) -> Option<CursorValue> {
+        let incremental = self.store.context.resource.endpoint.incremental.as_ref();
+        let toward = incremental.map(|i| i.toward).unwrap_or_default();
+        match (a, b) {
+            (Some(a), Some(b)) if b.is_beyond(&a, toward) => Some(b),
+            (a, b) => a.or(b),
         }
     }
 
@@ -402,7 +551,8 @@ impl Walker {
         if let Err(why) = judged {
             return held(why);
         }
-        let is_settled = self.pages <= 1 || self.seen_before == Some(census.seen);
+        let is_one_answer = self.pages <= 1 && self.carried.pieces == 0;
+        let is_settled = is_one_answer || self.seen_before == Some(census.seen);
         let is_last = repetitions == deletes::MOST_REPETITIONS;
         if is_settled || (is_last && plan.allow_deletes) {
             return Ok(Weighed::Ready(Verdict {
@@ -421,10 +571,11 @@ impl Walker {
     async fn conclude(
         mut self,
         plan: &Plan,
-        read: Read,
+        token: Option<String>,
         verdict: Verdict,
     ) -> Result<Ending, Error> {
         let resource = Arc::clone(&self.store.context.resource);
+        let read = self.read.clone();
         if resource.write_disposition == WriteDisposition::Replace
             && read.records == 0
             && self.has_rows
@@ -433,24 +584,58 @@ impl Walker {
             return Err(Error::Empty);
         }
         self.intake.left_out().tell(&self.store).await?;
+        let (cursor, flaw) = match &resource.endpoint.incremental {
+            Some(incremental) => self.watermark(incremental, plan, token),
+            None => (None, None),
+        };
         // Before the transaction, so that the run's rejects are all counted by then.
         self.outbox.settle().await?;
         let conclusion = Conclusion {
-            cursor: resource
-                .endpoint
-                .incremental
-                .as_ref()
-                .and_then(|_| later(plan.cursor.clone(), read.cursor)),
+            cursor,
             cursor_from: plan.cursor.as_ref().map(|cursor| cursor.raw.clone()),
             watermark_at: read.cap,
             sweep: verdict.sweep,
-            held: verdict.held,
+            held: verdict.held.or(flaw),
             read_everything: plan.reads_everything,
         };
         self.outbox.hand_over(Some(conclusion)).await?;
         match self.outbox.settle().await? {
             Some(ending) => Ok(ending),
             None => Err(Error::Crashed),
+        }
+    }
+
+    /// Where the cursor is after a proven run, and what is wrong with it.
+    fn watermark(
+        &self,
+        incremental: &Incremental,
+        plan: &Plan,
+        token: Option<String>,
+    ) -> (Option<CursorValue>, Option<Fault>) {
+        let stored = plan.stored.clone();
+        if incremental.end_value.is_some() {
+            return (None, None);
+        }
+        match incremental.watermark {
+            Watermark::Token => match token {
+                Some(token) => (Some(CursorValue::token(&token)), None),
+                None => (None, Some(cursor::no_token())),
+            },
+            Watermark::RunStart => match self.read.begun(plan) {
+                Some(begun) => match CursorValue::at(begun, &incremental.notation) {
+                    Some(begun) if stored.as_ref().is_some_and(|stored| *stored > begun) => {
+                        (stored, None)
+                    }
+                    begun => (begun, None),
+                },
+                None => (None, Some(cursor::no_clock())),
+            },
+            Watermark::Max => {
+                let flaw = (self.read.records > 0 && !self.read.has_values)
+                    .then(|| cursor::unreadable(incremental, self.read.records));
+                let seen = self.further(self.stored.clone(), self.read.cursor.clone());
+                (self.further(stored, seen), flaw)
+            }
         }
     }
 
@@ -476,6 +661,8 @@ impl Walker {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pages {
     Over,
+    /// By the order of the records, nothing that follows is of interest.
+    Left,
     /// The page to resume at is not what it was.
     Moved,
 }
@@ -488,7 +675,8 @@ pub(super) fn map_spec(resource: &Resource) -> MapSpec {
             .endpoint
             .incremental
             .as_ref()
-            .map(|i| i.cursor_path.clone()),
+            .and_then(|i| i.cursor_path.clone()),
+        cursor: cursor_rule(resource),
         version: resource.version.clone(),
         flag: resource.deletes.flag.clone(),
         required: resource.replace_by.clone(),
@@ -524,10 +712,14 @@ fn mapping_version(resource: &Resource) -> u64 {
     xxh3_64(meaning.as_bytes())
 }
 
-pub(super) fn later(a: Option<CursorValue>, b: Option<CursorValue>) -> Option<CursorValue> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.max(b)),
-        (a, b) => a.or(b),
+fn cursor_rule(resource: &Resource) -> CursorRule {
+    match &resource.endpoint.incremental {
+        Some(incremental) => CursorRule {
+            notation: incremental.notation.clone(),
+            toward: incremental.toward,
+            order: incremental.row_order,
+        },
+        None => CursorRule::default(),
     }
 }
 

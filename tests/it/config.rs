@@ -6,6 +6,7 @@ use rosterd::config::{
     self, Config, Environment, Problems,
     auth::{Auth, Place},
     endpoint::Selector,
+    incremental::Lag,
     paginator::{Paginator, Target, Unit},
     source::WriteDisposition,
 };
@@ -219,11 +220,13 @@ fn scalars_keep_their_text() {
 
 #[test]
 fn a_plain_lag_means_what_it_means_in_dlt() {
-    for (initial, lag, seconds) in [
-        ("\"2024-01-01\"", "3", 3 * 86_400),
-        ("\"2024-01-01T00:00:00Z\"", "3", 3),
-        ("\"2024-01-01\"", "3h", 3 * 3600),
-        ("17", "0", 0),
+    let time = |seconds| Lag::Time(Duration::from_secs(seconds));
+    for (initial, lag, expected) in [
+        ("\"2024-01-01\"", "3", time(3 * 86_400)),
+        ("\"2024-01-01T00:00:00Z\"", "3", time(3)),
+        ("\"2024-01-01\"", "3h", time(3 * 3600)),
+        ("17", "3", Lag::Plain(3.0)),
+        ("null", "3", Lag::Plain(3.0)),
     ] {
         let config = load(&source(
             "paginator: single_page",
@@ -232,11 +235,7 @@ fn a_plain_lag_means_what_it_means_in_dlt() {
             ),
         ));
         let incremental = config.sources[0].resources[0].endpoint.incremental.clone();
-        assert_eq!(
-            incremental.unwrap().lag,
-            Duration::from_secs(seconds),
-            "{initial} {lag}"
-        );
+        assert_eq!(incremental.unwrap().lag, expected, "{initial} {lag}");
     }
 }
 
@@ -323,12 +322,12 @@ fn every_problem_is_told_with_its_place_and_all_of_them_at_once() {
             "keys of dlt that are not built yet",
             source(
                 "auth: {type: jwt}",
-                "- name: a\n  parallelized: true\n  endpoint: {paginator: single_page, response_actions: [], incremental: {cursor_path: u, end_value: x, start_param: s}}",
+                "- name: a\n  parallelized: true\n  endpoint: {paginator: single_page, response_actions: [], incremental: {cursor_path: u, convert: x, start_param: s}}",
             ),
             vec![
                 ("5:20", "sources.hr.client.auth.type", "`jwt` is not supported yet"),
                 ("8:9", "sources.hr.resources[0].parallelized", "`parallelized` is not supported yet"),
-                ("9:96", "sources.hr.resources[0].endpoint.incremental.end_value", "`end_value` is not supported yet"),
+                ("9:96", "sources.hr.resources[0].endpoint.incremental.convert", "`convert` is not supported yet"),
             ],
         ),
         (
@@ -358,7 +357,7 @@ fn every_problem_is_told_with_its_place_and_all_of_them_at_once() {
         ),
         (
             "placeholders name what is there",
-            one("{path: '/e/{resources.x.id}', paginator: single_page, params: {since: '{incremental.start_value}', u: {type: incremental, cursor_path: x}}}"),
+            one("{path: '/e/{resources.x.id}', paginator: single_page, params: {since: '{incremental.start_value}', u: {type: resolve, resource: x}}}"),
             vec![
                 ("7:26", "sources.hr.resources[0].endpoint.path", "placeholders"),
                 ("7:89", "sources.hr.resources[0].endpoint.params.since", "needs `endpoint.incremental`"),

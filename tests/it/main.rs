@@ -39,6 +39,8 @@ mod fetch;
 
 mod from_dlt;
 
+mod incremental;
+
 mod nesting;
 
 mod paging;

@@ -10,6 +10,7 @@ fn pager(paginator: &str) -> Pager {
     );
     let config = crate::config::from_str(&text).unwrap_or_else(|e| panic!("{paginator}: {e}"));
     let plan = WalkPlan {
+        end_value: None,
         endpoint: config.sources[0].resources[0].endpoint.clone(),
         start_value: None,
         key: Vec::new(),

@@ -80,6 +80,7 @@ fn plan(paginator: Paginator) -> WalkPlan {
         },
         start_value: None,
         key: Vec::new(),
+        end_value: None,
         resume: None,
         first_page: 0,
         max_pages: 1000,

@@ -1,11 +1,8 @@
 //! How pages follow each other, and how walks end.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use rosterd::{
-    config::endpoint::{Incremental, Method},
-    config::paginator::Paginator,
+    config::{endpoint::Method, incremental::Incremental, paginator::Paginator},
     fetch::Position,
 };
 use serde_json::json;
@@ -361,10 +358,8 @@ async fn asks_only_for_what_changed_by_get_and_by_post() {
         .to_owned();
     let mut changed = plan(offset(10, stop(Some("total"), None)));
     changed.endpoint.incremental = Some(Incremental {
-        cursor_path: path("updated_at"),
-        initial_value: None,
         start_param: Some("updated_since".into()),
-        lag: Duration::ZERO,
+        ..Incremental::by(path("updated_at"))
     });
     changed.start_value = Some(since);
     changed.endpoint.method = Method::Post;

@@ -39,6 +39,7 @@ async fn request(yaml: &str, start: Option<&str>) -> (String, HeaderMap) {
         endpoint: endpoint(yaml),
         start_value: start.map(str::to_owned),
         key: Vec::new(),
+        end_value: None,
         resume: None,
         first_page: 0,
         max_pages: 10,
