@@ -16,7 +16,7 @@ use ring::hmac;
 
 use super::json::{self, Checker, Reader, Token, Unfit, Value};
 use super::number::{Decimal, Misread};
-use super::{Reject, reason, time};
+use super::{ELEMENT, Reject, reason, time};
 use crate::config::endpoint::DottedPath;
 use crate::config::privacy::{NewColumns, Pattern, Privacy, PrivacyKey, Segment};
 
@@ -240,6 +240,8 @@ enum Standing {
 #[derive(Default)]
 struct KnownNode {
     is_column: bool,
+    /// A list with a table of its own: its elements' members are told apart too.
+    is_list: bool,
     members: HashMap<Box<str>, usize>,
 }
 
@@ -251,7 +253,14 @@ impl Known {
         let keys = keys.iter().map(DottedPath::keys);
         for path in paths.iter().cloned().chain(keys) {
             let mut at = 0;
+            let is_list = path.last().is_some_and(|name| name == ELEMENT);
             for name in path {
+                if name == ELEMENT {
+                    if let Some(node) = known.nodes.get_mut(at) {
+                        node.is_list = true;
+                    }
+                    continue;
+                }
                 let next = known.nodes.len();
                 let Some(node) = known.nodes.get_mut(at) else {
                     break;
@@ -261,7 +270,7 @@ impl Known {
                     known.nodes.push(KnownNode::default());
                 }
             }
-            if let Some(node) = known.nodes.get_mut(at).filter(|_| at > 0) {
+            if let Some(node) = known.nodes.get_mut(at).filter(|_| at > 0 && !is_list) {
                 node.is_column = true;
             }
         }
@@ -675,6 +684,7 @@ impl Screen {
         match member.and_then(|at| Some((*at, nodes.get(*at)?))) {
             Some((_, known)) if known.is_column => Standing::Column,
             Some((at, _)) if first == Some(b'{') => Standing::Around(at),
+            Some((at, known)) if known.is_list && first == Some(b'[') => Standing::Around(at),
             // A field without a value makes no column.
             _ if first == Some(b'n') => Standing::Column,
             _ => Standing::Unknown,
@@ -686,7 +696,13 @@ impl Screen {
             return;
         }
         let mut path = Vec::new();
-        for open in self.open.iter().skip(1) {
+        // Elements of a list have no name.
+        for open in self
+            .open
+            .iter()
+            .skip(1)
+            .filter(|open| !open.name.is_empty())
+        {
             let name = record.get(open.name.clone()).unwrap_or_default();
             path.push(String::from_utf8_lossy(name).into_owned());
         }

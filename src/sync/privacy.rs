@@ -16,7 +16,9 @@ use crate::{
     config::{Resource, privacy::Privacy},
     load::{children, erase, sql::TableName, table},
     record::{self, CatalogColumn, Counters, Level, Mark, NewEvent},
-    shape::{AS_IS, Column, ELEMENT, Hasher, Kind, Screen, ScreenSpec, Screened, treatment},
+    shape::{
+        AS_IS, Column, ELEMENT, Hasher, Kind, ROW_ID, Screen, ScreenSpec, Screened, treatment,
+    },
 };
 
 /// Makes the table, the catalogue and the keys fit the rules; gives the screen for the run's pages.
@@ -46,7 +48,9 @@ pub(super) async fn prepare(opened: &Opened) -> Result<Option<Screen>, Error> {
     };
     let known: Vec<Vec<String>> = catalogue
         .into_iter()
-        .map(|column| without_elements(&column.source_path))
+        // Where an id stands is the list itself, of whose elements the other columns tell.
+        .filter(|column| column.column_name != ROW_ID)
+        .map(|column| column.source_path)
         .filter(|path| !path.is_empty())
         .collect();
     Ok(Screen::new(ScreenSpec {
@@ -98,7 +102,10 @@ fn placed<'a>(store: &Store, opened: &'a Opened) -> Vec<Placed<'a>> {
             .filter(|column| !column.path.is_empty())
             .map(|column| Placed {
                 table: children::table_name(&store.table, family),
-                path: family.path.iter().chain(&column.path).cloned().collect(),
+                path: (family.path.iter().cloned())
+                    .chain([ELEMENT.to_owned()])
+                    .chain(column.path.iter().cloned())
+                    .collect(),
                 column,
             })
     });

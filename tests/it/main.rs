@@ -72,3 +72,5 @@ mod soak;
 mod steps;
 
 mod support;
+
+mod traces;

@@ -10,10 +10,10 @@ use crate::support::{
     db::TestDb,
 };
 
-const KEY: &str = "{id: k1, secret: 0123456789abcdef-of-this-test}";
+pub(crate) const KEY: &str = "{id: k1, secret: 0123456789abcdef-of-this-test}";
 
 /// One source `hr` with the given resources, each of which has a path of its own name.
-fn config(db: &TestDb, api: &Api, privacy: &str, resources: &str) -> String {
+pub(crate) fn config(db: &TestDb, api: &Api, privacy: &str, resources: &str) -> String {
     format!(
         r#"
 database: {{url: "{}"}}
@@ -36,7 +36,7 @@ sources:
     )
 }
 
-fn resource(name: &str, more: &str) -> String {
+pub(crate) fn resource(name: &str, more: &str) -> String {
     format!("      - {{name: {name}, endpoint: {{path: /v1/{name}}}, {more}}}\n")
 }
 
@@ -50,7 +50,7 @@ fn run(config: &str, arguments: &[&str]) -> Daemon {
 }
 
 #[track_caller]
-fn succeed(config: &str, arguments: &[&str]) -> String {
+pub(crate) fn succeed(config: &str, arguments: &[&str]) -> String {
     let mut run = run(config, arguments);
     let status = run.wait();
     assert!(status.success(), "{}\n{}", run.stdout(), run.stderr());
@@ -88,21 +88,21 @@ async fn dump(db: &TestDb) -> String {
 }
 
 /// Lets the next process take over what a killed one held.
-async fn end_leases(db: &TestDb) {
+pub(crate) async fn end_leases(db: &TestDb) {
     sqlx::query("update rosterd.leases set expires_at = now() - interval '1 second' where run_id is not null")
         .execute(db.pool())
         .await
         .unwrap();
 }
 
-async fn text(db: &TestDb, query: &'static str) -> Vec<Option<String>> {
+pub(crate) async fn text(db: &TestDb, query: &'static str) -> Vec<Option<String>> {
     sqlx::query_scalar(query)
         .fetch_all(db.pool())
         .await
         .unwrap()
 }
 
-fn person(id: i64) -> Value {
+pub(crate) fn person(id: i64) -> Value {
     json!({
         "id": id,
         "badge": if id == 4 { Value::Null } else { format!("B{id}").into() },
@@ -117,7 +117,7 @@ fn person(id: i64) -> Value {
     })
 }
 
-const WITHHELD: [&str; 7] = [
+pub(crate) const WITHHELD: [&str; 7] = [
     "219-09-9999",
     "987654321",
     "Canary Lane",
