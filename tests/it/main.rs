@@ -74,3 +74,5 @@ mod steps;
 mod support;
 
 mod traces;
+
+mod ways;

@@ -787,6 +787,6 @@ async fn tables_equal_random_documents_after_two_runs_with_changes_between() {
     }
 }
 
-fn document_of(runner: &mut TestRunner) -> Value {
+pub(crate) fn document_of(runner: &mut TestRunner) -> Value {
     document().new_tree(runner).unwrap().current()
 }
