@@ -13,7 +13,7 @@ use crate::{
         Config, Problems, Resource,
         paginator::{LinkFrom, Paginator, TokenFrom, Unit},
         schedule::Schedule,
-        source::WriteDisposition,
+        source::{KeyHash, Strategy, WriteDisposition},
     },
     daemon::Base,
     fault::Fault,
@@ -36,7 +36,12 @@ fn report_at(config: &Config, now: DateTime<Utc>) -> String {
             let disposition = match resource.write_disposition {
                 WriteDisposition::Append => "append",
                 WriteDisposition::Replace => "replace",
-                WriteDisposition::Merge => "merge",
+                WriteDisposition::Merge => match resource.strategy {
+                    Strategy::Upsert if resource.gathers() => "merge of whole sets",
+                    Strategy::Upsert => "merge",
+                    Strategy::InsertOnly => "merge of new rows",
+                    Strategy::History => "merge of versions",
+                },
             };
             let pages = pages(&resource.endpoint.paginator);
             let schedule = resource
@@ -55,9 +60,14 @@ fn report_at(config: &Config, now: DateTime<Utc>) -> String {
                 .iter()
                 .map(ToString::to_string)
                 .collect();
-            let key = match key.is_empty() {
-                true => String::new(),
-                false => format!(" on {}", key.join(", ")),
+            let key = match (&resource.key_hash, key.is_empty()) {
+                (Some(KeyHash::Whole), _) => " on a hash of all fields".to_owned(),
+                (Some(KeyHash::Fields(fields)), _) => {
+                    let fields: Vec<String> = fields.iter().map(ToString::to_string).collect();
+                    format!(" on a hash of {}", fields.join(", "))
+                }
+                (None, true) => String::new(),
+                (None, false) => format!(" on {}", key.join(", ")),
             };
             let _ = writeln!(
                 out,

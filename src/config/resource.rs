@@ -13,7 +13,7 @@ use super::{
     contract::{Contract, ContractShort},
     decode::{OneOrMany, Period, Short, Size, Tried, section},
     deletes::DeletesShort,
-    disposition::{self, DispositionFile, hinted_path},
+    disposition::{self, DispositionFile, KeyFile, hinted_path},
     endpoint::{Body, DottedPath, Endpoint, EndpointFile, Step},
     incremental::Incremental,
     jq::Program,
@@ -22,7 +22,7 @@ use super::{
     rejects::RejectsFile,
     schedule::ScheduleFile,
     source::{
-        Batch, DeleteMode, Deletes, Flag, ProcessingStep, Resource, StepKind, Strategy,
+        Batch, DeleteMode, Deletes, Flag, KeyHash, ProcessingStep, Resource, StepKind, Strategy,
         WriteDisposition,
     },
     tree::Node,
@@ -41,8 +41,8 @@ section! {
         processing_steps: Vec<StepFile>,
         /// Table of the rows. Left out: the name.
         table_name: String,
-        /// Field, or list of fields, that tells one record from all others; `employee.id` for a nested one.
-        primary_key: OneOrMany<DottedPath>,
+        /// Field, or list of fields, that tells one record from all others; `employee.id` for a nested one. Records without one get a key in the column `_rosterd_key`: `{hash: [name, start]}`, or `{hash: "*"}` for all that a record holds.
+        primary_key: KeyFile,
         /// What happens to the rows: `append`, `replace`, `merge` (needs a `primary_key`), `skip` (the resource is not synced).
         write_disposition: DispositionFile = "append",
         /// Field, or list of fields, whose value names a set of rows: the records that a complete walk brings of a set replace all its rows, in one transaction. A record needs no key of its own then.
@@ -157,7 +157,12 @@ impl ResourceFile {
         }
         let columns = self.column_hints(node, problems);
         let steps = self.steps(node, problems);
-        let mut primary_key = self.primary_key.clone().map_or_else(Vec::new, |key| key.0);
+        let key_fields = self.primary_key.as_ref().map_or(&[][..], KeyFile::fields);
+        let mut key_hash = self.primary_key.as_ref().and_then(KeyFile::hash).cloned();
+        let mut primary_key = match key_hash {
+            Some(_) => Vec::new(),
+            None => key_fields.to_vec(),
+        };
         for path in columns
             .iter()
             .filter(|(_, hint)| hint.primary_key)
@@ -175,9 +180,25 @@ impl ResourceFile {
                 .wrong(problems, "a field stands twice");
         }
         let at = node.nearest(&["write_disposition"]);
-        let replace_by = self.sets(&columns, node, problems);
+        let mut replace_by = self.sets(&columns, node, problems);
+        let disposition = self.write_disposition.resolve(&replace_by, at, problems);
+        if disposition.history.is_some() {
+            replace_by.clear();
+            // As in dlt, a row is then told by all that it holds.
+            if primary_key.is_empty() {
+                key_hash.get_or_insert(KeyHash::Whole);
+            }
+        }
         let by_sets = !replace_by.is_empty();
-        let disposition = self.write_disposition.resolve(by_sets, at, problems);
+        if key_hash.is_some() {
+            if !primary_key.is_empty() {
+                node.nearest(&["primary_key"]).wrong(
+                    problems,
+                    "a hash is the whole key: take `primary_key` out of `columns`",
+                );
+            }
+            primary_key = vec![disposition::hashed_key()];
+        }
         let write_disposition = disposition.word;
         if write_disposition == WriteDisposition::Merge && primary_key.is_empty() && !by_sets {
             node.nearest(&["write_disposition"]).wrong(
@@ -191,6 +212,19 @@ impl ResourceFile {
         {
             deletes.flag = Some(flag);
             deletes.hard = true;
+        }
+        if let Some((name, _)) = columns.iter().find(|(_, hint)| hint.unique)
+            && disposition.history.is_some()
+        {
+            node.nearest(&["columns", name, "unique"])
+                .wrong(problems, "several versions of a row have the same value");
+        }
+        if disposition.history.is_some() {
+            // Rows that are gone end like versions that are over.
+            deletes.hard = true;
+            if deletes.mode == DeleteMode::None {
+                deletes.mode = DeleteMode::Snapshot;
+            }
         }
         if by_sets && (deletes.mode != DeleteMode::None || deletes.flag.is_some()) {
             at.wrong(
@@ -274,11 +308,17 @@ impl ResourceFile {
         }
         let privacy = self.privacy.0.as_ref()?.resolve(
             shared.privacy_keys,
-            &primary_key,
+            match key_hash {
+                Some(_) => key_fields,
+                None => &primary_key,
+            },
             node.nearest(&["privacy"]),
             problems,
         );
-        for field in (deletes.flag.iter().map(|flag| &flag.field)).chain(&replace_by) {
+        let history = disposition.history.iter();
+        let history = history.flat_map(|history| history.within.iter().chain(&history.row_version));
+        let flag = deletes.flag.iter().map(|flag| &flag.field);
+        for field in flag.chain(&replace_by).chain(history) {
             let names = field.keys();
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             let is_out = privacy.exclude.iter().any(|pattern| pattern.covers(&names))
@@ -297,14 +337,16 @@ impl ResourceFile {
             }
             None => None,
         };
-        let fingerprint = fingerprint(&endpoint, &primary_key, &steps, at);
+        let fingerprint = fingerprint(&endpoint, &primary_key, key_hash.as_ref(), &steps, at);
         Some(Resource {
             name,
             schema: shared.schema.to_owned(),
             table,
             primary_key,
+            key_hash,
             write_disposition,
             strategy: disposition.strategy,
+            history: disposition.history,
             replace_by,
             version: version.filter(|_| keeps_one),
             allow_empty: self.allow_empty,
@@ -431,7 +473,8 @@ impl ResourceFile {
     fn column_hints(&self, node: &Node, problems: &mut Problems) -> IndexMap<String, ColumnHint> {
         let node = node.nearest(&["columns"]);
         let is_key = |name: &str| {
-            let keys = self.primary_key.iter().flat_map(|key| &key.0);
+            let keys = self.primary_key.iter().filter(|key| key.hash().is_none());
+            let keys = keys.flat_map(KeyFile::fields);
             keys.map(DottedPath::keys)
                 .any(|keys| keys.join(".") == name || keys.join("__") == name)
         };
@@ -463,6 +506,7 @@ impl ResourceFile {
 fn fingerprint(
     endpoint: &Endpoint,
     primary_key: &[DottedPath],
+    key_hash: Option<&KeyHash>,
     steps: &[ProcessingStep],
     node: &Node,
 ) -> String {
@@ -485,6 +529,9 @@ fn fingerprint(
         "start": endpoint.incremental.as_ref().and_then(|incremental| incremental.start_param.clone()),
         "key": primary_key.iter().map(ToString::to_string).collect::<Vec<_>>(),
     });
+    if let (Some(hash), Value::Object(meaning)) = (key_hash, &mut meaning) {
+        meaning.insert("key_hash".to_owned(), format!("{hash:?}").into());
+    }
     if let (Some(data), Value::Object(meaning)) = (data, &mut meaning) {
         meaning.insert("data".to_owned(), data);
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use indexmap::IndexMap;
 use serde_json::Value;
 use url::Url;
@@ -138,11 +139,16 @@ pub struct Resource {
     /// Schema and table of the rows, as configured; `load` makes identifiers of them.
     pub schema: String,
     pub table: String,
-    /// Paths into the record, in source spelling. Empty only under append and replace.
+    /// Paths into the record, in source spelling; [`HASHED_KEY`] alone where the key is a hash. Empty
+    /// only where rows need no key.
     pub primary_key: Vec<DottedPath>,
+    /// What the key is a hash of, where records have none.
+    pub key_hash: Option<KeyHash>,
     pub write_disposition: WriteDisposition,
     /// Under merge: what becomes of a row whose key is there.
     pub strategy: Strategy,
+    /// Under the strategy `scd2`: how versions of a row are kept.
+    pub history: Option<History>,
     /// Under merge: fields of which each value names a set of rows. A set that a walk delivers replaces
     /// the rows of it that are there. Empty: rows are told apart by the key alone.
     pub replace_by: Vec<DottedPath>,
@@ -211,6 +217,15 @@ impl StepKind {
 }
 
 impl Resource {
+    /// The fields of the key as the source has them: none where the key is a hash.
+    #[must_use]
+    pub fn source_key(&self) -> &[DottedPath] {
+        match self.key_hash {
+            Some(_) => &[],
+            None => &self.primary_key,
+        }
+    }
+
     /// Whether a walk's rows gather beside the table until it is proven.
     #[must_use]
     pub fn gathers(&self) -> bool {
@@ -232,6 +247,36 @@ pub enum Strategy {
     Upsert,
     /// It stays as it is.
     InsertOnly,
+    /// It stays as the version that was valid until now, and a new one is added.
+    History,
+}
+
+/// How the versions of a row are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct History {
+    /// Names of the two columns that say from when to when a version is valid.
+    pub valid_from: String,
+    pub valid_to: String,
+    /// What stands in `valid_to` of a version that is valid; `None`: null.
+    pub active: Option<DateTime<Utc>>,
+    /// When versions that a run finds begin; `None`: when they are committed.
+    pub boundary: Option<DateTime<Utc>>,
+    /// The field that alone tells versions apart.
+    pub row_version: Option<DottedPath>,
+    /// Rows that a walk does not see are retired only among those that share these fields with a row
+    /// that it does see. Empty: among all.
+    pub within: Vec<DottedPath>,
+}
+
+/// The field that a key made of a hash is put into. No API has fields with a control character in front.
+pub const HASHED_KEY: &str = "\u{1}key";
+
+/// What a key is a hash of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyHash {
+    /// The whole record.
+    Whole,
+    Fields(Vec<DottedPath>),
 }
 
 /// What tells which of two records with one key counts. Values are compared as numbers and instants;

@@ -8,10 +8,13 @@ use sqlx::{PgConnection, Row};
 
 use super::{
     Error,
-    sql::{self, Ident, TableName},
+    sql::{self, Ident, Live, TableName},
     write::BinaryArray,
 };
-use crate::shape::{self, Kind};
+use crate::{
+    config::source::History,
+    shape::{self, Kind},
+};
 
 /// The column that says since when a row's record is gone.
 pub const DELETED_AT: &str = "_deleted_at";
@@ -28,8 +31,9 @@ pub struct Sighting {
 pub struct Keyed<'a> {
     pub table: &'a TableName,
     pub key: &'a [(Ident, Kind)],
-    /// Whether the table has [`DELETED_AT`].
-    pub marks: bool,
+    pub live: Live<'a>,
+    /// A row is asked for only when another one, that was seen, has the same values in these columns.
+    pub within: &'a [Ident],
 }
 
 /// What a walk's sightings say about a table.
@@ -112,7 +116,7 @@ pub async fn census(
     sighting: Sighting,
     rows: &Keyed<'_>,
 ) -> Result<Census, Error> {
-    let row = sqlx::query(sql::safe(sql::census(rows.table, rows.key, rows.marks)))
+    let row = sqlx::query(sql::safe(sql::census(rows)))
         .persistent(false)
         .bind(sighting.resource_id)
         .bind(sighting.generation)
@@ -129,12 +133,14 @@ pub async fn census(
 
 /// What becomes of a row whose record is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub enum Fate<'a> {
     Deleted,
     /// It stays, and says which run found it gone.
     Marked {
         by_run: i64,
     },
+    /// It is no more valid.
+    Ended(&'a History),
 }
 
 /// Ends the rows that the walk did not see; returns how many.
@@ -146,11 +152,12 @@ pub async fn sweep(
     connection: &mut PgConnection,
     sighting: Sighting,
     rows: &Keyed<'_>,
-    fate: Fate,
+    fate: Fate<'_>,
 ) -> Result<u64, Error> {
     let statement = match fate {
-        Fate::Deleted => sql::delete_unseen(rows.table, rows.key, rows.marks),
-        Fate::Marked { .. } => sql::mark_unseen(rows.table, rows.key),
+        Fate::Deleted => sql::delete_unseen(rows),
+        Fate::Marked { .. } => sql::mark_unseen(rows),
+        Fate::Ended(history) => sql::end_unseen(rows, history),
     };
     let mut query = sqlx::query(sql::safe(statement))
         .persistent(false)

@@ -12,6 +12,8 @@ pub mod write;
 
 pub mod replace;
 
+pub mod scd2;
+
 pub mod deletes;
 
 pub mod children;

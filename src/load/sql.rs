@@ -5,9 +5,12 @@
 
 use std::fmt;
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use sqlx::AssertSqlSafe;
 
-use crate::shape::{Column, Kind, ROOT_ID, ROW_ID, SYSTEM_COLUMNS};
+use super::deletes::Keyed;
+use crate::config::source::History;
+use crate::shape::{Column, Kind, ROOT_ID, ROW_ID, SYSTEM_COLUMNS, identifier};
 
 /// A quoted SQL identifier.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -327,6 +330,206 @@ pub(super) fn insert_missing(table: &TableName, columns: &[Column], key: &[Ident
     )
 }
 
+/// The SQL of a history's two columns and of what stands in them.
+struct Validity {
+    from: Ident,
+    to: Ident,
+    /// When versions begin and end that this transaction finds.
+    boundary: String,
+    /// What `to` is while a version is valid.
+    open: String,
+}
+
+impl Validity {
+    fn new(history: &History) -> Self {
+        let literal = |at: DateTime<Utc>| {
+            format!(
+                "timestamptz '{}'",
+                at.to_rfc3339_opts(SecondsFormat::Micros, true)
+            )
+        };
+        Self {
+            from: Ident::new(&identifier(&history.valid_from)),
+            to: Ident::new(&identifier(&history.valid_to)),
+            boundary: history.boundary.map_or_else(|| "now()".to_owned(), literal),
+            open: history.active.map_or_else(|| "null".to_owned(), literal),
+        }
+    }
+
+    /// Is true for a version of the table called `name` that is valid.
+    fn is_open(&self, name: &str) -> String {
+        match self.open.as_str() {
+            "null" => format!("{name}{} is null", self.to),
+            open => format!("{name}{} = {open}", self.to),
+        }
+    }
+}
+
+pub(super) fn create_history(
+    table: &TableName,
+    columns: &[Column],
+    key: &[Ident],
+    history: &History,
+) -> String {
+    let validity = Validity::new(history);
+    let mut parts = definitions(columns);
+    parts.push(format!("{} timestamptz not null", validity.from));
+    parts.push(format!("{} timestamptz", validity.to));
+    let key: Vec<Ident> = key.iter().cloned().chain([validity.from]).collect();
+    let unique = columns.iter().any(|column| column.name == ROW_ID);
+    if unique {
+        parts.push(format!("unique (\"{ROW_ID}\")"));
+    }
+    format!("create table {table} ({})", with_key(parts, &key))
+}
+
+pub(super) fn index_active(table: &TableName, key: &[Ident], history: &History) -> String {
+    format!(
+        "create unique index on {table} ({}) where {}",
+        join(key.iter(), ", "),
+        Validity::new(history).is_open("")
+    )
+}
+
+/// Is true for a valid version `t` that the staged row `s` replaces.
+fn is_replaced(
+    columns: &[Column],
+    key: &[Ident],
+    validity: &Validity,
+    by_hash: bool,
+    guard: Option<&Guard>,
+) -> String {
+    let compared = columns.iter().map(|column| Ident::new(&column.name));
+    let compared: Vec<Ident> = compared.filter(|name| !key.contains(name)).collect();
+    let differs = match (by_hash, compared.is_empty()) {
+        (true, _) => "t._row_hash is distinct from s._row_hash".to_owned(),
+        (false, true) => "false".to_owned(),
+        (false, false) => format!(
+            "({}) is distinct from ({})",
+            prefixed("t", compared.iter().cloned()),
+            prefixed("s", compared.iter().cloned())
+        ),
+    };
+    format!(
+        "{} and {differs}{}",
+        validity.is_open("t."),
+        unless_behind(guard)
+    )
+}
+
+/// Takes away versions that would begin and end at once, and those in whose place a new one comes.
+pub(super) fn drop_versions(
+    table: &TableName,
+    columns: &[Column],
+    key: &[Ident],
+    history: &History,
+    by_hash: bool,
+    guard: Option<&Guard>,
+) -> String {
+    let validity = Validity::new(history);
+    let replaced = is_replaced(columns, key, &validity, by_hash, guard);
+    let (from, boundary) = (&validity.from, &validity.boundary);
+    format!(
+        "delete from {table} as t using {STAGE} as s where {} \
+           and (({replaced} and t.{from} >= {boundary}) or (not ({}) and t.{from} = {boundary}))",
+        on_key(key),
+        validity.is_open("t.")
+    )
+}
+
+/// Ends the valid versions that staged rows replace.
+pub(super) fn end_versions(
+    table: &TableName,
+    columns: &[Column],
+    key: &[Ident],
+    history: &History,
+    by_hash: bool,
+    guard: Option<&Guard>,
+) -> String {
+    let validity = Validity::new(history);
+    format!(
+        "update {table} as t set {} = {} from {STAGE} as s where {} and {}",
+        validity.to,
+        validity.boundary,
+        on_key(key),
+        is_replaced(columns, key, &validity, by_hash, guard)
+    )
+}
+
+/// Adds the staged rows whose key has no valid version.
+pub(super) fn add_versions(
+    table: &TableName,
+    columns: &[Column],
+    key: &[Ident],
+    history: &History,
+) -> String {
+    let columns = all_columns(columns);
+    let validity = Validity::new(history);
+    format!(
+        "insert into {table} ({columns}, {}, {}) select {columns}, {}, {} from {STAGE} as s \
+         where not exists (select 1 from {table} as t where {} and {})",
+        validity.from,
+        validity.to,
+        validity.boundary,
+        validity.open,
+        on_key(key),
+        validity.is_open("t.")
+    )
+}
+
+/// Ends the valid versions that have the keys of the staged rows.
+pub(super) fn end_staged(
+    table: &TableName,
+    key: &[Ident],
+    history: &History,
+    guard: Option<&Guard>,
+) -> String {
+    let validity = Validity::new(history);
+    format!(
+        "update {table} as t set {to} = greatest({}, t.{}) from {STAGE} as s where {} and {}{}",
+        validity.boundary,
+        validity.from,
+        on_key(key),
+        validity.is_open("t."),
+        unless_behind(guard),
+        to = validity.to,
+    )
+}
+
+/// Which rows of a table are there for those that ask what is gone.
+#[derive(Debug, Clone, Copy)]
+pub enum Live<'a> {
+    All,
+    /// Those that are not marked as deleted.
+    Unmarked,
+    /// The versions that are valid.
+    Valid(&'a History),
+}
+
+impl Live<'_> {
+    /// Is true for a live row of the table called `name`.
+    fn of(&self, name: &str) -> String {
+        match self {
+            Self::All => "true".to_owned(),
+            Self::Unmarked => format!("{name}._deleted_at is null"),
+            Self::Valid(history) => Validity::new(history).is_open(&format!("{name}.")),
+        }
+    }
+}
+
+/// Ends the valid versions that the walk did not see.
+pub(super) fn end_unseen(rows: &Keyed<'_>, history: &History) -> String {
+    let validity = Validity::new(history);
+    format!(
+        "update {} as t set {} = greatest({}, t.{}) where {}",
+        rows.table,
+        validity.to,
+        validity.boundary,
+        validity.from,
+        unseen(rows)
+    )
+}
+
 fn unless_behind(guard: Option<&Guard>) -> String {
     guard.map_or_else(String::new, |guard| {
         format!(" and not {}", guard.gives_way())
@@ -360,6 +563,7 @@ pub(super) fn probe(
     key: &[(Ident, Kind)],
     marks: bool,
     compares: bool,
+    history: Option<&History>,
 ) -> String {
     let arrays = join((1..=key.len() + 1).map(|n| format!("${n}")), ", ");
     let names = join((1..=key.len()).map(|n| format!("k{n}")), ", ");
@@ -372,9 +576,12 @@ pub(super) fn probe(
     let first = key
         .first()
         .map_or_else(String::new, |(name, _)| format!("t.{name}"));
+    let valid = history.map_or_else(String::new, |history| {
+        format!(" and {}", Validity::new(history).is_open("t."))
+    });
     format!(
         "select p.n, {first} is null from unnest({arrays}) with ordinality as p({names}, h, n) \
-         left join {table} as t on {on} where {first} is null{}{}",
+         left join {table} as t on {on}{valid} where {first} is null{}{}",
         if compares {
             " or t._row_hash is distinct from p.h"
         } else {
@@ -468,53 +675,56 @@ pub(super) fn remember_seen(parts: usize) -> String {
     )
 }
 
-/// Is true for a row `t` that the walk of resource `$1` and generation `$2` did not see.
-fn is_unseen(key: &[(Ident, Kind)]) -> String {
+/// Is true for a row, called `name`, that the walk of resource `$1` and generation `$2` did not see.
+fn is_unseen(key: &[(Ident, Kind)], name: &str) -> String {
     format!(
         "not exists (select 1 from (select unnest(keys) as key from rosterd.seen \
            where resource_id = $1 and generation = $2) as s where s.key = {})",
         key_hash(
             key.iter()
-                .map(|(name, kind)| format!("t.{name}::{}", kind.sql()))
+                .map(|(column, kind)| format!("{name}.{column}::{}", kind.sql()))
         )
     )
 }
 
-/// Is true for a row `t` that is not marked as deleted.
-fn is_live(marks: bool) -> &'static str {
-    if marks {
-        "t._deleted_at is null"
-    } else {
-        "true"
+/// Is true for a live row `t` that the walk should have seen and did not.
+fn unseen(rows: &Keyed<'_>) -> String {
+    let mut unseen = format!("{} and {}", rows.live.of("t"), is_unseen(rows.key, "t"));
+    if !rows.within.is_empty() {
+        let own = prefixed("t", rows.within.iter().cloned());
+        let theirs = prefixed("o", rows.within.iter().cloned());
+        unseen.push_str(&format!(
+            " and ({own}) in (select {theirs} from {} as o where {} and not {})",
+            rows.table,
+            rows.live.of("o"),
+            is_unseen(rows.key, "o")
+        ));
     }
+    unseen
 }
 
 /// Different keys that were seen, rows that are live, and of these the ones not seen.
-pub(super) fn census(table: &TableName, key: &[(Ident, Kind)], marks: bool) -> String {
-    let live = is_live(marks);
+pub(super) fn census(rows: &Keyed<'_>) -> String {
+    let (table, live) = (rows.table, rows.live.of("t"));
     format!(
         "select (select count(distinct key) from (select unnest(keys) as key from rosterd.seen \
                   where resource_id = $1 and generation = $2) as s), \
                 (select count(*) from {table} as t where {live}), \
-                (select count(*) from {table} as t where {live} and {})",
-        is_unseen(key)
+                (select count(*) from {table} as t where {})",
+        unseen(rows)
     )
 }
 
-pub(super) fn delete_unseen(table: &TableName, key: &[(Ident, Kind)], marks: bool) -> String {
-    format!(
-        "delete from {table} as t where {} and {}",
-        is_live(marks),
-        is_unseen(key)
-    )
+pub(super) fn delete_unseen(rows: &Keyed<'_>) -> String {
+    format!("delete from {} as t where {}", rows.table, unseen(rows))
 }
 
 /// Marks with the transaction's time, and with the run `$3`.
-pub(super) fn mark_unseen(table: &TableName, key: &[(Ident, Kind)]) -> String {
+pub(super) fn mark_unseen(rows: &Keyed<'_>) -> String {
     format!(
-        "update {table} as t set _deleted_at = now(), _synced_at = now(), _run_id = $3 where {} and {}",
-        is_live(true),
-        is_unseen(key)
+        "update {} as t set _deleted_at = now(), _synced_at = now(), _run_id = $3 where {}",
+        rows.table,
+        unseen(rows)
     )
 }
 

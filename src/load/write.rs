@@ -20,7 +20,7 @@ use super::{
     table,
 };
 use crate::{
-    config::source::{Strategy, Version},
+    config::source::{History, Strategy, Version},
     failpoint,
     shape::{self, BYTEA_ARRAY_OID, ChildRows, Kind, Layout, Probe, RowKeys},
 };
@@ -35,6 +35,8 @@ pub struct Target<'a> {
     pub strategy: Strategy,
     /// What keeps a row from being replaced by an older one.
     pub version: Option<&'a Version>,
+    /// How versions of a row are kept, where they are.
+    pub history: Option<&'a History>,
     /// Whether rows of records that are gone are deleted, and not only marked.
     pub hard: bool,
 }
@@ -148,7 +150,13 @@ pub async fn probe(
     rows: usize,
 ) -> Result<Vec<Standing>, Error> {
     let compares = target.strategy != Strategy::InsertOnly;
-    let statement = sql::safe(sql::probe(target.table, key, target.marks, compares));
+    let statement = sql::safe(sql::probe(
+        target.table,
+        key,
+        target.marks,
+        compares,
+        target.history,
+    ));
     let mut query = sqlx::query(statement).persistent(false);
     for array in &probe.key_arrays {
         query = query.bind(BinaryArray::of(array));
@@ -317,6 +325,8 @@ async fn write_rows<'a>(
     while let Some((rows, way)) = work.pop() {
         savepoint(connection, "savepoint rosterd_rows").await?;
         let result = match way {
+            // Versions need the two columns that no COPY brings.
+            Way::Insert if target.history.is_some() => merge(connection, target, like, &rows).await,
             Way::Insert => insert(connection, target.table, like, &rows).await,
             Way::Merge => merge(connection, target, like, &rows).await,
             Way::Delete => delete(connection, target, like, &rows).await,
@@ -423,6 +433,13 @@ async fn merge(
         rows,
     )
     .await?;
+    if let Some(history) = target.history {
+        let guard = guard.as_ref();
+        let written =
+            super::scd2::merge(connection, table, &like.layout, history, guard, staged).await?;
+        drop_stage(connection).await?;
+        return Ok(written);
+    }
     let mut kept = Vec::new();
     let may_keep = guard.is_some() || target.strategy == Strategy::InsertOnly;
     if may_keep && !like.layout.children.is_empty() {
@@ -436,7 +453,7 @@ async fn merge(
             .map_err(Error::database("looking for rows to keep"))?;
     }
     let updated = match target.strategy {
-        Strategy::InsertOnly => 0,
+        Strategy::InsertOnly | Strategy::History => 0,
         Strategy::Upsert => {
             let columns = &like.layout.columns;
             let update = sql::update_changed(table, columns, &key, target.marks, guard.as_ref());
@@ -458,10 +475,7 @@ async fn merge(
     .await
     .map_err(Error::database("inserting rows"))?
     .rows_affected();
-    sqlx::raw_sql(sql::drop_stage())
-        .execute(connection)
-        .await
-        .map_err(Error::database("dropping the staging table"))?;
+    drop_stage(connection).await?;
     Ok(Written {
         inserted,
         updated,
@@ -469,6 +483,14 @@ async fn merge(
         kept,
         ..Written::default()
     })
+}
+
+async fn drop_stage(connection: &mut PgConnection) -> Result<(), Error> {
+    sqlx::raw_sql(sql::drop_stage())
+        .execute(connection)
+        .await
+        .map_err(Error::database("dropping the staging table"))?;
+    Ok(())
 }
 
 /// Ends the rows that have the keys of these, where they have no later version.
@@ -486,9 +508,11 @@ async fn delete(
         .await
         .map_err(Error::database("creating the staging table"))?;
     let staged = copy(connection, &sql::copy_into_stage(columns), rows).await?;
-    let statement = match target.hard {
-        true => sql::delete_staged(target.table, &key, guard.as_ref()),
-        false => sql::mark_staged(target.table, &key, guard.as_ref()),
+    let guard = guard.as_ref();
+    let statement = match (target.history, target.hard) {
+        (Some(history), _) => sql::end_staged(target.table, &key, history, guard),
+        (None, true) => sql::delete_staged(target.table, &key, guard),
+        (None, false) => sql::mark_staged(target.table, &key, guard),
     };
     let deleted = sqlx::query(sql::safe(statement))
         .persistent(false)
@@ -496,10 +520,7 @@ async fn delete(
         .await
         .map_err(Error::database("deleting rows whose records are gone"))?
         .rows_affected();
-    sqlx::raw_sql(sql::drop_stage())
-        .execute(connection)
-        .await
-        .map_err(Error::database("dropping the staging table"))?;
+    drop_stage(connection).await?;
     Ok(Written {
         deleted,
         unchanged: staged.saturating_sub(deleted),

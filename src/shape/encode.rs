@@ -11,6 +11,7 @@ use std::ops::Range;
 use chrono::{DateTime, Utc};
 use indexmap::IndexMap;
 
+use super::hashed::HASHED_KEY_COLUMN;
 use super::hint::{Hints, RuleId};
 use super::json::{self, Token, Value};
 use super::name::{self, Names};
@@ -25,7 +26,7 @@ use crate::config::{
     columns::{ColumnHint, Detect, Nul},
     contract::{Contract, Terms},
     endpoint::{DottedPath, Step},
-    source::{Flag, Version},
+    source::{Flag, HASHED_KEY, Version},
 };
 
 /// Times that a page is encoded: once in hope, once after a survey. The third is for a page that
@@ -54,6 +55,10 @@ pub struct MapSpec {
     /// Fields without which a record cannot be a row, beside the key.
     pub required: Vec<DottedPath>,
     pub cursor: CursorRule,
+    /// Columns of the table that are filled by others.
+    pub reserved: Vec<String>,
+    /// The field that alone decides whether a row is another one than before.
+    pub row_version: Option<DottedPath>,
     /// `None`: objects become columns and lists JSON; 0: objects too stay JSON; N: N levels of lists
     /// become tables.
     pub max_table_nesting: Option<u32>,
@@ -245,6 +250,16 @@ impl Mapper {
             known.columns.retain(|column| column.name != nest::ROW_ID);
             known.columns.insert(0, nest::root_id());
         }
+        // Columns that this mapper does not fill, whatever the fields are called.
+        let own = |name: &str| spec.reserved.iter().any(|reserved| reserved == name);
+        known.columns.retain(|column| !own(&column.name));
+        let is_hashed = |path: &DottedPath| path.keys() == [HASHED_KEY];
+        if spec.primary_key.iter().any(is_hashed) {
+            known
+                .columns
+                .retain(|column| column.name != HASHED_KEY_COLUMN);
+            known.columns.insert(0, nest::hashed_key());
+        }
         let hints = Hints::new(&spec.columns, &spec.null_values);
         let whole = hints.pinned().map(|(name, _)| name.to_owned()).collect();
         let reading = Reading {
@@ -273,6 +288,9 @@ impl Mapper {
             awaits_none: false,
             ratio: Ratio::default(),
         };
+        for name in &mapper.spec.reserved {
+            mapper.names.take(name);
+        }
         for column in known.columns {
             if column.path.is_empty() && column.name == name::OVERFLOW {
                 mapper.push(column, Origin::Overflow);
@@ -387,6 +405,7 @@ impl Mapper {
             required: &self.spec.required,
             rule: &self.spec.cursor,
             bounds: &self.bounds,
+            row_version: self.spec.row_version.as_ref(),
             seed: self.spec.mapping_version,
             originals,
             kinds: &kinds,

@@ -9,6 +9,7 @@
 
 mod cursor;
 mod encode;
+mod hashed;
 mod hint;
 mod json;
 mod keep;
@@ -29,6 +30,7 @@ mod tests;
 
 pub use cursor::CursorValue;
 pub use encode::{Conflict, Encoded, MapSpec, Mapper, Stamp};
+pub use hashed::{HASHED_KEY_COLUMN, key_page};
 pub use keep::kept;
 pub use keys::{KeyHashing, KeySet};
 pub use name::{identifier, of_path as column_name};

@@ -11,12 +11,14 @@ use std::ops::Range;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::encode::{Encoded, MapSpec, Mapper, Stamp};
+use super::hashed::HASHED_KEY_COLUMN;
 use super::hint::Hints;
 use super::json::{Extent, Malformed, Reader, Token, unescape};
 use super::{Breach, Column, Declared, Family, Kind, Layout, Reject, name};
 use crate::config::{
     contract::{Contract, Terms},
     endpoint::{DottedPath, Step},
+    source::HASHED_KEY,
 };
 
 /// Tables that the lists of one resource get; lists beyond stay JSON.
@@ -47,6 +49,11 @@ const LINKS: [(&str, &str, Kind); 4] = [
 /// Whether a field is one of the links.
 pub(super) fn is_link(path: &[String]) -> bool {
     path.first().is_some_and(|name| name.starts_with('\u{1}'))
+}
+
+/// The column of a key that is a hash of the record.
+pub(super) fn hashed_key() -> Column {
+    link(&(HASHED_KEY_COLUMN, HASHED_KEY, Kind::Text), false)
 }
 
 /// The column of a root table that its child tables refer to.
@@ -518,10 +525,10 @@ fn finish(out: &mut Vec<u8>, links: &[(&str, String)]) {
 }
 
 /// A member: its name as it stands, what that means, and its value.
-type Member<'a> = (&'a [u8], String, Extent);
+pub(super) type Member<'a> = (&'a [u8], String, Extent);
 
 /// The members of an object. Of names that stand twice the last counts.
-fn members(object: &[u8]) -> Result<Vec<Member<'_>>, Malformed> {
+pub(super) fn members(object: &[u8]) -> Result<Vec<Member<'_>>, Malformed> {
     let mut members: Vec<Member<'_>> = Vec::new();
     let mut last: HashMap<String, usize> = HashMap::new();
     let mut reader = Reader::new(object);
@@ -552,7 +559,7 @@ fn members(object: &[u8]) -> Result<Vec<Member<'_>>, Malformed> {
     }
 }
 
-fn elements(list: &[u8]) -> Result<Vec<Extent>, Malformed> {
+pub(super) fn elements(list: &[u8]) -> Result<Vec<Extent>, Malformed> {
     let mut elements = Vec::new();
     let mut reader = Reader::new(list);
     if !reader.eat(b'[') {

@@ -271,6 +271,8 @@ pub(super) struct Wanted<'s> {
     pub(super) required: &'s [DottedPath],
     pub(super) rule: &'s CursorRule,
     pub(super) bounds: &'s Bounds,
+    /// The field of which the row hash is made, and not of the whole record.
+    pub(super) row_version: Option<&'s DottedPath>,
     pub(super) seed: u64,
     /// Body and places of the records as the API sent them, where the cursor's field is kept from
     /// the rows.
@@ -388,7 +390,10 @@ pub(super) fn scan(
         parts.extend(keys.iter().copied().flatten());
         candidates.push(Candidate {
             record: u32::try_from(place).unwrap_or(u32::MAX),
-            hash: xxh3_128_with_seed(bytes, wanted.seed),
+            hash: match wanted.row_version {
+                Some(path) => version_hash(bytes, path),
+                None => xxh3_128_with_seed(bytes, wanted.seed),
+            },
             version: version.copied().flatten(),
             is_gone: wanted
                 .flag
@@ -413,6 +418,17 @@ pub(super) fn scan(
         key_kinds,
         keys: Arc::new(keys),
     }
+}
+
+/// Hash of the field that tells versions of a row apart. The mapping's version is not in it.
+fn version_hash(record: &[u8], path: &DottedPath) -> u128 {
+    let whole = Value {
+        token: Token::Object,
+        raw: record.trim_ascii_start(),
+        escaped: false,
+    };
+    let value = json::find(whole, &path.0).ok().flatten();
+    xxh3_128(value.map_or(&b""[..], |value| value.raw))
 }
 
 /// Whether a record with this value in the flag's field is gone.

@@ -32,13 +32,15 @@ use crate::{
     fault::{Class, Fault},
     load::{
         deletes::{self, Census, Fate, Forget, Keyed, Sighting},
-        replace,
-        sql::{Ident, Scope, TableName},
+        replace, scd2,
+        sql::{Ident, Live, Scope, TableName},
         table::{self, Change},
         write::{self, Target, Written},
     },
     record::{self, CatalogColumn, Claim, Counters, Cursor, Ending, Level, NewReject, Status},
-    shape::{Column, CursorValue, Family, Kind, Layout, column_name, identifier},
+    shape::{
+        Column, CursorValue, Family, HASHED_KEY_COLUMN, Kind, Layout, column_name, identifier,
+    },
 };
 
 /// The cursor's partition of a resource that has only one.
@@ -178,7 +180,10 @@ async fn try_open(
         && keyed
         && resource.write_disposition == WriteDisposition::Merge
     {
-        let key: Vec<String> = key_names(resource, &columns);
+        let mut key: Vec<String> = key_names(resource, &columns);
+        if let Some(history) = &resource.history {
+            key = scd2::unique_columns(&key, history);
+        }
         found.require_unique(&name, &key)?;
     }
     let (families, known) = match resource.max_table_nesting {
@@ -231,6 +236,9 @@ fn key_names(resource: &crate::config::Resource, columns: &[Column]) -> Vec<Stri
         .iter()
         .map(|path| {
             let keys = path.keys();
+            if resource.key_hash.is_some() {
+                return HASHED_KEY_COLUMN.to_owned();
+            }
             // A table that somebody made has no paths yet; the name is then the one rosterd would give.
             columns
                 .iter()
@@ -278,6 +286,7 @@ impl Store {
             marks,
             strategy: resource.strategy,
             version: resource.version.as_ref(),
+            history: resource.history.as_ref(),
             hard: resource.deletes.hard,
         }
     }
@@ -288,15 +297,43 @@ impl Store {
         if tables.target.is_none() {
             return Ok(None);
         }
-        let rows = Keyed {
-            table: &self.table,
-            key,
-            marks: tables.marks,
-        };
+        let within = self.within(&tables);
+        let rows = self.keyed_rows(&tables, key, &within);
         let mut connection = self.context.pool.acquire().await.map_err(connecting)?;
         Ok(Some(
             deletes::census(&mut connection, self.sighting(), &rows).await?,
         ))
+    }
+
+    /// The table as it is asked what is gone.
+    fn keyed_rows<'a>(
+        &'a self,
+        tables: &Tables,
+        key: &'a [(Ident, Kind)],
+        within: &'a [Ident],
+    ) -> Keyed<'a> {
+        Keyed {
+            table: &self.table,
+            key,
+            live: match &self.context.resource.history {
+                Some(history) => Live::Valid(history),
+                None if tables.marks => Live::Unmarked,
+                None => Live::All,
+            },
+            within,
+        }
+    }
+
+    /// Columns in which a row must be like one that was seen, to be gone.
+    fn within(&self, tables: &Tables) -> Vec<Ident> {
+        let history = self.context.resource.history.as_ref();
+        let paths = history.map_or(&[][..], |history| &history.within);
+        let columns = paths.iter().filter_map(|path| {
+            let path = path.keys();
+            let mut columns = tables.target.iter().flatten();
+            columns.find(|column| column.path == path)
+        });
+        columns.map(|column| Ident::new(&column.name)).collect()
     }
 
     /// Ends the rows that the walk did not see, where it may, and forgets what it saw.
@@ -308,18 +345,16 @@ impl Store {
         let sighting = self.sighting();
         let mut deleted = 0;
         if let Some(key) = &conclusion.sweep {
-            let marks = self.tables.lock().await.marks;
-            let rows = Keyed {
-                table: &self.table,
-                key,
-                marks,
-            };
-            let fate = if self.context.resource.deletes.hard {
-                Fate::Deleted
-            } else {
-                Fate::Marked {
+            let tables = self.tables.lock().await;
+            let within = self.within(&tables);
+            let rows = self.keyed_rows(&tables, key, &within);
+            let resource = &self.context.resource;
+            let fate = match &resource.history {
+                Some(history) => Fate::Ended(history),
+                None if resource.deletes.hard => Fate::Deleted,
+                None => Fate::Marked {
                     by_run: self.claim.run_id,
-                }
+                },
             };
             deleted = deletes::sweep(&mut *transaction, sighting, &rows, fate).await?;
         }
@@ -669,7 +704,10 @@ impl Store {
     fn needed(&self, tables: &Tables, layout: &Layout) -> Vec<Change> {
         match &tables.target {
             None => {
-                let mut changes = vec![table::creation(&self.table, layout, self.keyed)];
+                let mut changes = match &self.context.resource.history {
+                    Some(history) => scd2::creation(&self.table, layout, history),
+                    None => vec![table::creation(&self.table, layout, self.keyed)],
+                };
                 changes.extend(tables.adopt.iter().cloned());
                 changes
             }

@@ -124,7 +124,7 @@ fn check<'h>(
     request: Request<'_>,
     hashers: &'h [Hasher],
 ) -> Result<&'h Hasher, Error> {
-    let width = resource.primary_key.len();
+    let width = resource.source_key().len();
     if width == 0 {
         return Err(refused(
             "no_primary_key",

@@ -10,9 +10,9 @@ use chrono::{DateTime, Utc};
 
 use super::{Error, privacy::LeftOut};
 use crate::{
-    config::Resource,
+    config::{Resource, source::KeyHash},
     fetch::Page,
-    shape::{Mapper, Reject, Scan, Screen, Stepped, Steps},
+    shape::{self, Mapper, Reject, Scan, Screen, Stepped, Steps},
 };
 
 /// The steps that a run's pages go through.
@@ -21,6 +21,7 @@ pub(super) struct Intake {
     steps: Option<Arc<Steps>>,
     /// The privacy rules, where there are any.
     screen: Option<Screen>,
+    key_hash: Option<KeyHash>,
     left_out: LeftOut,
 }
 
@@ -42,6 +43,7 @@ impl Intake {
         Self {
             steps: steps_of(resource),
             screen,
+            key_hash: resource.key_hash.clone(),
             left_out: LeftOut::default(),
         }
     }
@@ -68,7 +70,8 @@ impl Intake {
                 replaced: 0,
             },
         };
-        Ok(self.screen(records))
+        let records = self.screen(records);
+        Ok(self.key(records))
     }
 
     /// Applies the privacy rules: behind this step nothing is left of what they keep out.
@@ -88,6 +91,21 @@ impl Intake {
                 .map(|originals| (records.body, originals)),
             rejects,
             replaced: records.replaced,
+        }
+    }
+
+    /// Gives records without a key one, made of what the rules leave.
+    fn key(&self, records: Records) -> Records {
+        let Some(hash) = &self.key_hash else {
+            return records;
+        };
+        let (body, ranges) = shape::key_page(hash, &records.body, &records.ranges);
+        Records {
+            // Cursor values that the rules do not keep out stand in the record still.
+            originals: records.originals,
+            body: Bytes::from(body),
+            ranges,
+            ..records
         }
     }
 

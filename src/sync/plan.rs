@@ -148,10 +148,15 @@ impl Plan {
             .filter(|checkpoint| is_fresh(checkpoint, resource.max_run_time));
         // With a cursor the request may be narrowed anywhere: a parameter, the path, the body.
         let reads_everything = cursor.is_none();
+        // A set that is delivered is whole, whatever the walk is over.
+        let history = resource.history.as_ref();
+        let by_sets = history.is_some_and(|history| !history.within.is_empty());
         let is_snapshot = resource.deletes.mode == DeleteMode::Snapshot
             && resume
                 .as_ref()
-                .map_or(reads_everything, |checkpoint| checkpoint.snapshot.is_some());
+                .map_or(reads_everything || by_sets, |checkpoint| {
+                    checkpoint.snapshot.is_some()
+                });
         let piece = match (&resume, incremental) {
             (Some(checkpoint), Some(incremental)) => Piece::of_checkpoint(
                 incremental,

@@ -212,6 +212,7 @@ async fn standing(
         marks: existing.marks,
         strategy: resource.strategy,
         version: resource.version.as_ref(),
+        history: resource.history.as_ref(),
         hard: resource.deletes.hard,
     };
     let mut connection = pool

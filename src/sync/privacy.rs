@@ -56,7 +56,7 @@ pub(super) async fn prepare(opened: &Opened) -> Result<Option<Screen>, Error> {
     Ok(Screen::new(ScreenSpec {
         privacy: resource.privacy.clone(),
         resource: bound_to(&store.claim.source, &store.claim.account, &resource.name),
-        primary_key: resource.primary_key.clone(),
+        primary_key: resource.source_key().to_vec(),
         cursor_path: resource
             .endpoint
             .incremental
@@ -72,7 +72,7 @@ pub(super) async fn prepare(opened: &Opened) -> Result<Option<Screen>, Error> {
 pub(super) fn screen_of(resource: &Resource) -> Option<Screen> {
     Screen::new(ScreenSpec {
         privacy: resource.privacy.clone(),
-        primary_key: resource.primary_key.clone(),
+        primary_key: resource.source_key().to_vec(),
         ..ScreenSpec::default()
     })
 }

@@ -24,13 +24,14 @@ use crate::{
     config::{
         Resource,
         contract::Contract,
+        endpoint::DottedPath,
         incremental::{Incremental, Watermark},
-        source::WriteDisposition,
+        source::{KeyHash, WriteDisposition},
     },
     failpoint,
     fault::Fault,
     fetch::{Course, Tally, Walk},
-    load::sql::Ident,
+    load::{deletes::Census, sql::Ident},
     record::{Claim, Counters, Ending, Mode},
     shape::{CursorRule, CursorValue, Kind, Layout, MapSpec, Mapper, identifier},
 };
@@ -538,7 +539,24 @@ impl Walker {
             return nothing();
         };
         let resource = &self.store.context.resource;
-        let judged = deletes::judge(&resource.deletes, &census, nameless, plan.allow_deletes);
+        let mut judged = deletes::judge(&resource.deletes, &census, nameless, plan.allow_deletes);
+        if let (Some(history), Err(Held::TooMany { .. } | Held::Empty)) =
+            (&resource.history, &judged)
+        {
+            // Versions of records that are told by all they hold: each new one ends an old one.
+            let added = u64::try_from(self.gauge.counters().rows_inserted).unwrap_or_default();
+            let net = Census {
+                unseen: census.unseen.saturating_sub(added),
+                ..census
+            };
+            let is_whole = resource.key_hash == Some(KeyHash::Whole);
+            if !history.within.is_empty() {
+                // Sets that were seen are whole, however few of their rows are left.
+                judged = Ok(());
+            } else if is_whole {
+                judged = deletes::judge(&resource.deletes, &net, nameless, plan.allow_deletes);
+            }
+        }
         let held = |held: Held| {
             Ok(Weighed::Ready(Verdict {
                 sweep: None,
@@ -669,6 +687,7 @@ enum Pages {
 
 /// How a resource's records become rows.
 pub(super) fn map_spec(resource: &Resource) -> MapSpec {
+    let history = resource.history.as_ref();
     MapSpec {
         primary_key: resource.primary_key.clone(),
         cursor_path: resource
@@ -679,10 +698,19 @@ pub(super) fn map_spec(resource: &Resource) -> MapSpec {
         cursor: cursor_rule(resource),
         version: resource.version.clone(),
         flag: resource.deletes.flag.clone(),
-        required: resource.replace_by.clone(),
+        required: required(resource),
+        reserved: match history {
+            Some(history) => vec![
+                identifier(&history.valid_from),
+                identifier(&history.valid_to),
+            ],
+            None => Vec::new(),
+        },
+        row_version: history.and_then(|history| history.row_version.clone()),
         max_table_nesting: resource.max_table_nesting,
         table: identifier(&resource.table),
-        numbered: resource.write_disposition == WriteDisposition::Append,
+        // Versions of a row have each their own lists.
+        numbered: resource.write_disposition == WriteDisposition::Append || history.is_some(),
         mapping_version: mapping_version(resource),
         columns: resource.columns.clone(),
         null_values: resource.null_values.clone(),
@@ -690,6 +718,18 @@ pub(super) fn map_spec(resource: &Resource) -> MapSpec {
         nul: resource.nul,
         contract: Contract::default(),
     }
+}
+
+/// Fields without which a record's place among the others is not known.
+fn required(resource: &Resource) -> Vec<DottedPath> {
+    let history = resource.history.iter();
+    let of_history = history.flat_map(|history| history.within.iter().chain(&history.row_version));
+    resource
+        .replace_by
+        .iter()
+        .chain(of_history)
+        .cloned()
+        .collect()
 }
 
 /// A hash of everything that decides what a record's values become.

@@ -374,9 +374,22 @@ fn every_problem_is_told_with_its_place_and_all_of_them_at_once() {
             ],
         ),
         (
-            "merge strategies are not built yet",
-            source("paginator: single_page", "- name: a\n  primary_key: id\n  write_disposition: {disposition: merge, strategy: scd2}"),
-            vec![("9:59", "sources.hr.resources[0].write_disposition.strategy", "`scd2` is not supported yet")],
+            "versions and hashed keys that do not go with the rest",
+            source(
+                "paginator: single_page",
+                "- {name: a, primary_key: id, write_disposition: {disposition: merge, boundary_timestamp: 2024-01-01}}\n- {name: b, primary_key: id, write_disposition: {disposition: merge, strategy: scd2, validity_column_names: [a, A]}}\n- {name: c, primary_key: id, write_disposition: {disposition: merge, strategy: scd2, validity_column_names: [Von, bis], active_record_timestamp: never}}\n- {name: d, primary_key: {hash: []}, write_disposition: merge}\n- {name: e, primary_key: {hash: '*'}, write_disposition: merge, columns: {id: {primary_key: true}}}\n- {name: f, primary_key: {hash: id}, write_disposition: merge, privacy: {exclude: id}}\n- {name: g, write_disposition: {disposition: merge, strategy: scd2, row_version_column_name: h}, privacy: {exclude: h}, columns: {x: {unique: true}}}\n- {name: h, write_disposition: {disposition: merge, strategy: scd2, validity_column_names: [Von, _run_id]}}",
+            ),
+            vec![
+                ("", "sources.hr.resources[0].write_disposition.boundary_timestamp", "belongs to `strategy: scd2`"),
+                ("", "sources.hr.resources[1].write_disposition.validity_column_names", "two different names"),
+                ("", "sources.hr.resources[2].write_disposition.active_record_timestamp", "expected a date or an instant"),
+                ("", "sources.hr.resources[3].primary_key.hash", "at least one field"),
+                ("", "sources.hr.resources[4].primary_key", "a hash is the whole key"),
+                ("", "sources.hr.resources[5].privacy.exclude", "covers a field of the `primary_key`"),
+                ("", "sources.hr.resources[6].privacy", "leaves out `h`"),
+                ("", "sources.hr.resources[6].columns.x.unique", "several versions"),
+                ("", "sources.hr.resources[7].write_disposition.validity_column_names", "names in lower case"),
+            ],
         ),
         (
             "tables for lists that nothing ties to a row, or that another resource has",

@@ -488,3 +488,319 @@ async fn a_set_with_a_bad_record_loses_nothing() {
         .await;
     assert_eq!(ids, [1, 2, 3]);
 }
+
+#[tokio::test]
+async fn records_without_a_key_get_one_that_is_the_same_in_every_run() {
+    let whole = "primary_key: {hash: \"*\"}\nwrite_disposition: merge\n";
+    let world = World::new(whole).await;
+    // The second is the first, spelled otherwise; so is the third, on another page.
+    let pages = json!([[{"id": 1, "v": "a"}, {"v": "a", "id": 1.0}, {"id": 2, "v": "b"}], [{"id": 1, "v": "a", "x": null}]]);
+    assert_eq!(changes(&world.load(pages.clone()).await), [2, 0, 2, 0]);
+    let before = world.versions("hr.docs").await;
+    assert_eq!(changes(&world.load(pages).await), [0, 0, 4, 0]);
+    assert_eq!(before, world.versions("hr.docs").await);
+    let key: String = world
+        .bench
+        .value("select string_agg(a.attname, ',') from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any (i.indkey) where i.indrelid = 'hr.docs'::regclass and i.indisprimary")
+        .await;
+    assert_eq!(key, "_rosterd_key");
+    // What changes is another row.
+    world.load(json!([[{"id": 1, "v": "z"}]])).await;
+    world
+        .expect(
+            "select id::int, v from hr.docs order by id, v",
+            json!([{"id": 1, "v": "a"}, {"id": 1, "v": "z"}, {"id": 2, "v": "b"}]),
+        )
+        .await;
+
+    let fields = "primary_key: {hash: [id, who.name]}\nwrite_disposition: merge\nmax_table_nesting: 1\nprivacy: {hash: who.name, exclude: secret}\ndeletes: {mode: snapshot, hard: true}\n";
+    let world = World::new(fields).await;
+    let record = |id: Value, name: &str, v: &str| json!({"id": id, "who": {"name": name}, "v": v, "secret": v, "tags": [v]});
+    world
+        .load(json!([[
+            record(json!(1), "ann", "a"),
+            record(json!(1), "bob", "b")
+        ]]))
+        .await;
+    let counters = world
+        .load(json!([[
+            record(json!(1.0), "ann", "c"),
+            record(json!(1), "bob", "b")
+        ]]))
+        .await;
+    assert_eq!(changes(&counters), [0, 1, 1, 0]);
+    world
+        .expect(
+            "select v from hr.docs order by v",
+            json!([{"v": "b"}, {"v": "c"}]),
+        )
+        .await;
+    world
+        .expect(
+            "select value from hr.docs__tags order by value",
+            json!([{"value": "b"}, {"value": "c"}]),
+        )
+        .await;
+    let counters = world.load(json!([[record(json!(1.0), "ann", "c")]])).await;
+    assert_eq!(changes(&counters), [0, 0, 1, 1]);
+    // Without any of the fields there is no key.
+    let outcome = world
+        .sync(json!([[record(json!(1), "ann", "c"), {"v": "q"}]]))
+        .await;
+    assert_eq!(
+        (outcome.status, outcome.counters.rows_rejected),
+        (Status::Partial, 1)
+    );
+}
+
+const SCD2: &str = "write_disposition: {disposition: merge, strategy: scd2}\n";
+
+/// Versions: what stands in them, whether each is valid, and whether it begins where the one before it ends.
+const VERSIONS: &str = "select id, v, _valid_to is null as valid,
+    coalesce(_valid_from = lag(_valid_to) over (partition by id order by _valid_from), false) as joined
+    from hr.docs order by id, _valid_from";
+
+#[tokio::test]
+async fn scd2_keeps_every_version_with_the_time_of_its_validity() {
+    for keys in [
+        "primary_key: id\n".to_owned(),
+        "primary_key: id\nbatch: {rows: 1}\n".to_owned(),
+        // As in dlt: a row is all that it holds, and one that changes is another one.
+        String::new(),
+        "primary_key: {hash: id}\n".to_owned(),
+    ] {
+        let world = World::new(&format!(
+            "{SCD2}{keys}deletes: {{mode: snapshot, floor: 0, max_fraction: 0.5}}\n"
+        ))
+        .await;
+        let row = |id: i64, v: &str| json!({"id": id, "v": v});
+        let first = json!([[row(1, "a"), row(2, "b")], [row(3, "c"), row(4, "d")]]);
+        assert_eq!(
+            changes(&world.load(first.clone()).await),
+            [4, 0, 0, 0],
+            "{keys}"
+        );
+        let before = world.versions("hr.docs").await;
+        assert_eq!(
+            changes(&world.load(first.clone()).await),
+            [0, 0, 4, 0],
+            "{keys}"
+        );
+        assert_eq!(before, world.versions("hr.docs").await, "{keys}");
+
+        // 1 changes, 2 is gone.
+        world
+            .load(json!([[row(1, "a2")], [row(3, "c"), row(4, "d")]]))
+            .await;
+        let version = |id: i64, v: &str, valid: bool, joined: bool| json!({"id": id, "v": v, "valid": valid, "joined": joined});
+        let is_keyed = !keys.is_empty();
+        let seam = is_keyed;
+        let gone = json!([
+            version(1, "a", false, false),
+            version(1, "a2", true, seam),
+            version(2, "b", false, false),
+            version(3, "c", true, false),
+            version(4, "d", true, false)
+        ]);
+        let found = world.json(VERSIONS).await;
+        let strip = |rows: &Value| -> Vec<Value> {
+            rows.as_array()
+                .unwrap()
+                .iter()
+                .map(|r| json!([r["id"], r["v"], r["valid"]]))
+                .collect()
+        };
+        assert_eq!(strip(&found), strip(&gone), "{keys}");
+        if is_keyed {
+            assert_eq!(found, gone, "{keys}");
+        }
+        // 2 is back as it was: a new version, and the old one stays.
+        world
+            .load(json!([
+                [row(1, "a2"), row(2, "b")],
+                [row(3, "c"), row(4, "d")]
+            ]))
+            .await;
+        let back: Vec<bool> = world
+            .bench
+            .column("select _valid_to is null from hr.docs where id = 2 order by _valid_from")
+            .await;
+        assert_eq!(back, [false, true], "{keys}");
+        let twice: i64 = world.bench.value("select count(*) from (select id from hr.docs where _valid_to is null group by id having count(*) > 1) x").await;
+        assert_eq!(twice, 0, "{keys}");
+
+        // Almost nothing comes: nothing is retired, and the operator is told.
+        let outcome = world.sync(json!([[row(1, "a2")]])).await;
+        assert_eq!(outcome.fault.unwrap().code, "deletes_held", "{keys}");
+        let outcome = world.sync(json!([[]])).await;
+        assert_eq!(outcome.fault.unwrap().code, "deletes_held", "{keys}");
+        let valid: i64 = world
+            .bench
+            .value("select count(*) from hr.docs where _valid_to is null")
+            .await;
+        assert_eq!(valid, 4, "{keys}");
+    }
+}
+
+#[tokio::test]
+async fn scd2_takes_dlts_options() {
+    let mut world = World::new(
+        "primary_key: id
+write_disposition:
+  disposition: merge
+  strategy: scd2
+  validity_column_names: [since, until]
+  active_record_timestamp: 9999-12-31
+  boundary_timestamp: '2024-08-21T12:15:00Z'
+  row_version_column_name: hash
+",
+    )
+    .await;
+    let versions = "select id, v, since, until, since_ from (select id, v, since::date::text, until::date::text, 0 as since_ from hr.docs order by id, until) x";
+    world.load(json!([[{"id": 1, "v": "a", "hash": "h1", "since": "2001-01-01"}, {"id": 2, "v": "b", "hash": "h2"}]])).await;
+    // Another content under the same version is no other version.
+    assert_eq!(
+        changes(
+            &world
+                .load(
+                    json!([[{"id": 1, "v": "z", "hash": "h1"}, {"id": 2, "v": "b", "hash": "h2"}]])
+                )
+                .await
+        ),
+        [0, 0, 2, 0]
+    );
+    world
+        .expect(
+            versions,
+            json!([
+                {"id": 1, "v": "a", "since": "2024-08-21", "until": "9999-12-31", "since_": 0},
+                {"id": 2, "v": "b", "since": "2024-08-21", "until": "9999-12-31", "since_": 0},
+            ]),
+        )
+        .await;
+    // The source's own field of that name has a column of another name.
+    let columns: Vec<String> = world.bench.column("select column_name::text from information_schema.columns where table_name = 'docs' and column_name like 'since%' order by 1").await;
+    assert_eq!(columns.len(), 2, "{columns:?}");
+
+    world.configure(
+        "primary_key: id
+write_disposition:
+  disposition: merge
+  strategy: scd2
+  validity_column_names: [since, until]
+  active_record_timestamp: 9999-12-31
+  boundary_timestamp: 2025-01-01
+  row_version_column_name: hash
+",
+    );
+    // At one and the same boundary a version that was replaced has never been.
+    for v in ["h3", "h4", "h4"] {
+        world
+            .load(json!([[{"id": 1, "v": v, "hash": v}, {"id": 2, "v": "b", "hash": "h2"}]]))
+            .await;
+    }
+    world
+        .expect(
+            versions,
+            json!([
+                {"id": 1, "v": "a", "since": "2024-08-21", "until": "2025-01-01", "since_": 0},
+                {"id": 1, "v": "h4", "since": "2025-01-01", "until": "9999-12-31", "since_": 0},
+                {"id": 2, "v": "b", "since": "2024-08-21", "until": "9999-12-31", "since_": 0},
+            ]),
+        )
+        .await;
+    let outcome = world.sync(json!([[{"id": 1, "v": "x"}]])).await;
+    assert_eq!(
+        outcome.counters.rows_rejected, 1,
+        "a record without a version is none"
+    );
+}
+
+#[tokio::test]
+async fn scd2_retires_within_a_merge_key_only_what_a_walk_speaks_for() {
+    let row = |day: i64, id: i64, v: &str| json!({"day": day, "id": id, "v": v});
+    for keys in ["primary_key: id\n", ""] {
+        // Sets by day, with the key of the row and without.
+        let world = World::new(&format!("{SCD2}{keys}merge_key: day\n")).await;
+        world
+            .load(json!([
+                [row(1, 1, "a"), row(1, 2, "b")],
+                [row(2, 3, "c"), row(2, 4, "d")]
+            ]))
+            .await;
+        // Of day 1 all but one is gone; of day 2 nothing is said.
+        world.load(json!([[row(1, 1, "a2")]])).await;
+        world
+            .expect(
+                "select id, v from hr.docs where _valid_to is null order by id",
+                json!([{"id": 1, "v": "a2"}, {"id": 3, "v": "c"}, {"id": 4, "v": "d"}]),
+            )
+            .await;
+        let before = world.versions("hr.docs").await;
+        world.load(json!([[]])).await;
+        world.load(json!([[row(1, 1, "a2")]])).await;
+        assert_eq!(before, world.versions("hr.docs").await, "{keys}");
+    }
+    // The natural key as merge key: nothing that is absent is retired.
+    let world = World::new(&format!("{SCD2}merge_key: id\n")).await;
+    world.load(json!([[row(1, 1, "a"), row(1, 2, "b")]])).await;
+    world.load(json!([[row(1, 2, "b2")]])).await;
+    world
+        .expect(
+            "select id, v from hr.docs where _valid_to is null order by id",
+            json!([{"id": 1, "v": "a"}, {"id": 2, "v": "b2"}]),
+        )
+        .await;
+}
+
+#[tokio::test]
+async fn versions_have_their_own_lists_and_end_when_their_record_says_so() {
+    let world = World::new(&format!(
+        "{SCD2}primary_key: id\nmax_table_nesting: 1\nprivacy: {{hash: id}}\ncolumns: {{gone: {{hard_delete: true}}}}\ndeletes: {{mode: snapshot, hard: true}}\n"
+    ))
+    .await;
+    let row = |id: i64, tags: &[&str]| json!({"id": id, "v": "a", "tags": tags});
+    let lists = "select t.value, r._valid_to is null as valid from hr.docs__tags t join hr.docs r on r._rosterd_id = t._rosterd_root_id order by valid, value";
+    world
+        .load(json!([[row(1, &["x", "y"]), row(2, &["q"])]]))
+        .await;
+    // A change in the list alone is a version.
+    let counters = world
+        .load(json!([[row(1, &["x", "z"]), row(2, &["q"])]]))
+        .await;
+    assert_eq!(changes(&counters), [0, 1, 1, 0]);
+    let before = (
+        world.versions("hr.docs").await,
+        world.versions("hr.docs__tags").await,
+    );
+    assert_eq!(
+        changes(
+            &world
+                .load(json!([[row(1, &["x", "z"]), row(2, &["q"])]]))
+                .await
+        ),
+        [0, 0, 2, 0]
+    );
+    assert_eq!(
+        before,
+        (
+            world.versions("hr.docs").await,
+            world.versions("hr.docs__tags").await
+        )
+    );
+    world
+        .expect(
+            lists,
+            json!([{"value": "x", "valid": false}, {"value": "y", "valid": false}, {"value": "q", "valid": true}, {"value": "x", "valid": true}, {"value": "z", "valid": true}]),
+        )
+        .await;
+    let counters = world
+        .load(json!([[row(1, &["x", "z"]), {"id": 2, "gone": true}]]))
+        .await;
+    assert_eq!(changes(&counters), [0, 0, 1, 1]);
+    let valid: i64 = world
+        .bench
+        .value("select count(*) from hr.docs where _valid_to is null")
+        .await;
+    assert_eq!(valid, 1);
+}
