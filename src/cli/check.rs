@@ -4,7 +4,7 @@ use std::{fmt::Write, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use clap::Args;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Arguments as Global, Exit, output};
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
     fault::Fault,
     fetch, postgres,
     record::Mode,
-    sync::{Start, plan::Plan},
+    sync::{Start, credentials, plan::Plan},
 };
 
 /// What the configuration makes the daemon do, for people: one line per resource, then the warnings.
@@ -174,21 +174,34 @@ pub(super) async fn execute(global: &Global, own: &Arguments) -> anyhow::Result<
     let _log = global.start_log(&config)?;
     let base = Base::start(&config).await?;
     let database = postgres::probe(&base.server.connect_options()).await;
+    let well = connect(&config, &base, database).await;
     base.close().await;
+    Ok(if well? { Exit::Success } else { Exit::Failure })
+}
+
+/// Tells of the database and of each resource's first page; whether all went well.
+async fn connect(
+    config: &Config,
+    base: &Base,
+    database: Result<postgres::ServerVersion, postgres::Error>,
+) -> anyhow::Result<bool> {
     let mut well = told(
         "database",
         database
             .map(|version| format!("Postgres {version}"))
             .map_err(|e| e.fault()),
     )?;
+    let refreshes = TaskTracker::new();
     for source in &config.sources {
-        let api = Arc::new(fetch::Api::new(source)?);
+        let api = Arc::new(credentials::api(source, config, &base.pool, &refreshes)?);
         for resource in &source.resources {
             let name = format!("{}/{}", source.name, resource.name);
             well &= told(&name, first_page(&api, resource).await)?;
         }
     }
-    Ok(if well { Exit::Success } else { Exit::Failure })
+    refreshes.close();
+    refreshes.wait().await;
+    Ok(well)
 }
 
 async fn first_page(api: &Arc<fetch::Api>, resource: &Resource) -> Result<String, Fault> {

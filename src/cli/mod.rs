@@ -7,6 +7,8 @@ pub mod check;
 
 mod completions;
 
+mod credentials;
+
 mod demo;
 
 mod erase;
@@ -111,6 +113,8 @@ enum Command {
     Reset(reset::Arguments),
     /// Take a person out of a resource for good, and keep them out.
     Erase(erase::Arguments),
+    /// Look after the refresh tokens that are kept in the database.
+    Credentials(credentials::Arguments),
     /// Keep a resource from being scheduled.
     Pause(pause::PauseArguments),
     /// Let a paused resource be scheduled again.
@@ -197,6 +201,7 @@ async fn dispatch(arguments: Arguments) -> Exit {
         Command::Status(own) => Box::pin(status::execute(&arguments, own)).await,
         Command::Reset(own) => Box::pin(reset::execute(&arguments, own)).await,
         Command::Erase(own) => Box::pin(erase::execute(&arguments, own)).await,
+        Command::Credentials(own) => Box::pin(credentials::execute(&arguments, own)).await,
         Command::Pause(own) => Box::pin(pause::execute(&arguments, own)).await,
         Command::Resume(own) => Box::pin(pause::resume(&arguments, own)).await,
         Command::Migrate => Box::pin(migrate::execute(&arguments)).await,

@@ -3,14 +3,17 @@
 use std::sync::Arc;
 
 use clap::Args;
+use tokio_util::task::TaskTracker;
 
 use super::{Arguments as Global, Exit, Format, Loaded, output, select};
 use crate::{
     config::{Config, Resource, Source},
     daemon::Base,
-    fetch::Api,
     postgres,
-    sync::preview::{Preview, preview},
+    sync::{
+        credentials,
+        preview::{Preview, preview},
+    },
 };
 
 #[derive(Debug, Args)]
@@ -34,8 +37,12 @@ pub(super) async fn execute(global: &Global, own: &Arguments) -> anyhow::Result<
         let options = base.server.connect_options();
         postgres::probe(&options).await?;
         postgres::migrate(&options).await?;
-        let api = Arc::new(Api::new(source)?);
-        anyhow::Ok(preview(resource, &api, &base.pool, own.records).await?)
+        let refreshes = TaskTracker::new();
+        let api = credentials::api(source, &config, &base.pool, &refreshes)?;
+        let seen = preview(resource, &Arc::new(api), &base.pool, own.records).await;
+        refreshes.close();
+        refreshes.wait().await;
+        anyhow::Ok(seen?)
     };
     let result = Box::pin(result).await;
     base.close().await;

@@ -51,8 +51,10 @@ pub(super) async fn execute(global: &Global, own: &Arguments) -> anyhow::Result<
             .into_iter()
             .cloned()
             .collect();
-        let fleet = Fleet::new(config, None)?;
-        sync_all(&base, Arc::new(fleet), chosen, own.start(), &stop).await
+        let fleet = Arc::new(Fleet::new(config, None, &base.pool)?);
+        let exit = sync_all(&base, Arc::clone(&fleet), chosen, own.start(), &stop).await;
+        fleet.settled().await;
+        exit
     };
     let result = Box::pin(result).await;
     base.close().await;

@@ -11,7 +11,7 @@ use super::{
     decode::{section, variants, words},
     endpoint::DottedPath,
     problem::Problems,
-    token::{ClientCredentialsFile, SessionFile, TokenAuth},
+    token::{ClientCredentialsFile, RefreshTokenFile, SessionFile, TokenAuth},
     tree::Node,
 };
 
@@ -106,6 +106,16 @@ impl Auth {
         }
     }
 
+    /// The first refresh token, if this credential is one that must be kept; the configuration may leave
+    /// it out.
+    #[must_use]
+    pub fn refresh(&self) -> Option<Option<&Secret>> {
+        match self {
+            Self::Token(token) => token.refresh(),
+            Self::Key(_) | Self::HttpBasic { .. } => None,
+        }
+    }
+
     /// Where in the body of each request it goes, if it does.
     #[must_use]
     pub fn body_place(&self) -> Option<&DottedPath> {
@@ -128,10 +138,11 @@ variants! {
         Bearer(BearerFile) = "bearer",
         HttpBasic(HttpBasicFile) = "http_basic",
         ClientCredentials(ClientCredentialsFile) = "oauth2_client_credentials",
+        RefreshToken(RefreshTokenFile) = "oauth2_refresh_token",
         Session(SessionFile) = "session",
     }
     default "bearer"
-    later ["oauth2_refresh_token", "jwt"]
+    later ["jwt"]
 }
 
 section! {
@@ -211,6 +222,7 @@ impl AuthFile {
                 })
             }
             Self::ClientCredentials(file) => file.resolve(node, problems),
+            Self::RefreshToken(file) => file.resolve(node, problems),
             Self::Session(file) => file.resolve(node, problems),
         }
     }

@@ -17,6 +17,8 @@ pub mod source;
 
 pub mod privacy;
 
+pub mod credential_store;
+
 mod client;
 
 pub mod auth;
@@ -103,6 +105,8 @@ pub struct Config {
     pub daemon: Daemon,
     /// Keys for hashed fields, the present one first.
     pub privacy_keys: Vec<privacy::PrivacyKey>,
+    /// Keys that encrypt kept credentials, the present one first.
+    pub credential_keys: Vec<credential_store::StoreKey>,
     /// In the order of the file.
     pub sources: Vec<Source>,
     /// Hash of the effective configuration without its secrets; stands in `rosterd.workers` and `rosterd.runs`.
@@ -124,6 +128,8 @@ section! {
         daemon: Tried<daemon::DaemonFile>; section,
         /// Keys for hashed fields and for the list of erased persons.
         privacy: Tried<privacy::PrivacyKeysFile>,
+        /// Keys for credentials that the API replaces and rosterd keeps.
+        credential_store: Tried<credential_store::CredentialStoreFile>,
         /// The APIs, by names of your choice: lower-case letters, digits, `_`, `-`.
         sources: Tried<IndexMap<String, Tried<SourceFile>>>,
     }
@@ -224,6 +230,7 @@ impl Config {
         }
         secrets.extend(self.daemon.admin.token.clone());
         secrets.extend(self.privacy_keys.iter().map(|key| key.secret.clone()));
+        secrets.extend(self.credential_keys.iter().map(|key| key.secret.clone()));
         for source in &self.sources {
             let headers = source.client.headers.iter();
             secrets.extend(
@@ -323,7 +330,12 @@ fn build(
         Some(Tried(Some(file))) => file.resolve(root.nearest(&["privacy"]), problems),
         Some(Tried(None)) | None => Vec::new(),
     };
+    let credential_keys = match &file.credential_store {
+        Some(Tried(Some(file))) => file.resolve(root.nearest(&["credential_store"]), problems),
+        Some(Tried(None)) | None => Vec::new(),
+    };
     let given = Given {
+        has_credential_store: file.credential_store.is_some(),
         schema: schema.as_deref(),
         timezone,
         privacy_keys: &privacy_keys,
@@ -346,6 +358,7 @@ fn build(
         database: database?,
         daemon: daemon?,
         privacy_keys,
+        credential_keys,
         sources,
         warnings: warnings.sorted().into_vec(),
         effective: file.show(),
@@ -516,9 +529,12 @@ fn is_secret_path(path: &str) -> bool {
     }
 }
 
-/// Whether the secret of a privacy key stands here.
+/// Whether the secret of a key stands here.
 fn is_key_secret(path: &str) -> bool {
-    path.starts_with("privacy.") && path.ends_with(".secret")
+    ["privacy.", "credential_store."]
+        .iter()
+        .any(|section| path.starts_with(section))
+        && path.ends_with(".secret")
 }
 
 #[cfg(unix)]

@@ -401,6 +401,7 @@ pub(super) struct Given<'a> {
     pub(super) schema: Option<&'a str>,
     pub(super) timezone: chrono_tz::Tz,
     pub(super) privacy_keys: &'a [PrivacyKey],
+    pub(super) has_credential_store: bool,
 }
 
 impl SourceFile {
@@ -428,6 +429,15 @@ impl SourceFile {
             .0
             .as_ref()
             .and_then(|client| client.resolve(client_node, problems));
+        let refreshes = client
+            .as_ref()
+            .and_then(|client| client.auth.as_ref()?.refresh());
+        if refreshes.is_some() && !given.has_credential_store {
+            client_node.nearest(&["auth"]).wrong(
+                problems,
+                "needs `credential_store.key`: the API replaces this token, and the new one must be kept",
+            );
+        }
         if node
             .get("resource_defaults")
             .and_then(|defaults| defaults.get("name"))
@@ -479,7 +489,7 @@ impl SourceFile {
             match file.resolve(&shared, node, problems) {
                 Some(resource) if file.is_synced() => {
                     let auth = client.as_ref().and_then(|client| client.auth.as_ref());
-                    check_body_key(&resource.endpoint, auth, node, problems);
+                    check_auth(&resource.endpoint, auth, node, problems);
                     resources.push(resource);
                 }
                 Some(_) => {}
@@ -499,8 +509,18 @@ impl SourceFile {
     }
 }
 
-/// A key in the body needs a body that has room for it.
-fn check_body_key(endpoint: &Endpoint, auth: Option<&Auth>, node: &Node, problems: &mut Problems) {
+/// A key in the body needs a body that has room for it; what must be kept is kept once.
+fn check_auth(endpoint: &Endpoint, auth: Option<&Auth>, node: &Node, problems: &mut Problems) {
+    if endpoint
+        .auth
+        .as_ref()
+        .is_some_and(|auth| auth.refresh().is_some())
+    {
+        node.nearest(&["endpoint", "auth"]).wrong(
+            problems,
+            "a refresh token belongs in `client.auth`: one is kept for the source",
+        );
+    }
     let auth = endpoint.auth.as_ref().or(auth);
     if auth.and_then(Auth::body_place).is_none() {
         return;

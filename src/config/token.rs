@@ -25,6 +25,7 @@ use super::{
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokenAuth {
     pub request: TokenRequest,
+    pub grant: Grant,
     pub token_path: DottedPath,
     /// Seconds that the token is good for, or the moment until which it is.
     pub expires_path: DottedPath,
@@ -33,6 +34,20 @@ pub struct TokenAuth {
     /// How the token is written in the requests that it opens, and where it goes.
     pub form: Form,
     pub place: Place,
+}
+
+/// What the request holds besides what always stands in it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Grant {
+    /// Nothing.
+    Fixed,
+    /// A refresh token, which the answer may replace.
+    Refresh {
+        /// The first one. `None`: it is put in by command.
+        seed: Option<Secret>,
+        /// Where in the answer the next one stands.
+        answer: DottedPath,
+    },
 }
 
 /// The request that is answered with a token.
@@ -73,7 +88,23 @@ impl TokenAuth {
             TokenBody::Json(json) => secrets.extend(json.texts()),
         }
         secrets.extend(auth.iter().flat_map(Auth::secrets));
+        if let Grant::Refresh {
+            seed: Some(seed), ..
+        } = &self.grant
+        {
+            secrets.push(seed.clone());
+        }
         secrets
+    }
+
+    /// The refresh token that is kept for it or for the login before it.
+    #[must_use]
+    pub fn refresh(&self) -> Option<Option<&Secret>> {
+        match (&self.grant, &self.request.auth) {
+            (Grant::Refresh { seed, .. }, _) => Some(seed.as_ref()),
+            (Grant::Fixed, Some(Auth::Token(inner))) => inner.refresh(),
+            (Grant::Fixed, _) => None,
+        }
     }
 }
 
@@ -108,6 +139,42 @@ section! {
         template: String,
     }
     later ["access_token", "session"]
+}
+
+section! {
+    /// A token that is got with a refresh token. APIs that give a new refresh token each time void the old one: it is kept, encrypted, in the database, before the new token is used, and one replica refreshes at a time. Needs `credential_store`.
+    pub(super) struct RefreshTokenFile {
+        /// Where the token is asked for.
+        access_token_url: Url; required,
+        /// The first refresh token. Later ones are in the database; a new value here, never seen before, wins over them. Left out: `rosterd credentials set SOURCE` puts it in.
+        refresh_token: Secret,
+        /// The client.
+        client_id: Secret,
+        /// Its secret.
+        client_secret: Secret,
+        /// More fields of the request: `scope`, `redirect_uri`. `grant_type` may be overridden here.
+        access_token_request_data: IndexMap<String, Secret>,
+        /// More headers of the request.
+        headers: IndexMap<String, Secret>,
+        /// Where client and secret go: in the `body`, or as user and password in the header (`basic`).
+        client_auth: ClientAuthFile = "body",
+        /// How the body is written: `form` or `json`.
+        request_format: FormatFile = "form",
+        /// Place of the token in the answer.
+        token_path: DottedPath = "access_token",
+        /// Place of the next refresh token. An answer without one leaves the old one in use.
+        refresh_token_path: DottedPath = "refresh_token",
+        /// Place of the token's life in seconds, or of the moment when it ends (RFC 3339, or seconds or milliseconds since 1970).
+        expires_path: DottedPath = "expires_in",
+        /// Life of a token whose answer names none.
+        default_token_expiration: Period = "1h",
+        /// Where the token goes: `header`, `query` (or `param`), `cookie`, `body`.
+        location: LocationFile = "header",
+        /// Name of that header, parameter or cookie; in the body its path.
+        name: String = "Authorization",
+        /// How it is written there. Left out: `Bearer {token}` in a header, `{token}` elsewhere.
+        template: String,
+    }
 }
 
 words! {
@@ -168,10 +235,11 @@ section! {
 
 impl ClientCredentialsFile {
     pub(super) fn resolve(&self, node: &Node, problems: &mut Problems) -> Option<Auth> {
-        let request = Grant {
+        let request = OauthRequest {
             url: &self.access_token_url,
             kind: "client_credentials",
-            client: Some((&self.client_id, &self.client_secret)),
+            client_id: Some(&self.client_id),
+            client_secret: Some(&self.client_secret),
             client_auth: self.client_auth,
             format: self.request_format,
             more: self.access_token_request_data.as_ref(),
@@ -187,6 +255,45 @@ impl ClientCredentialsFile {
         )?;
         Some(Auth::Token(Box::new(TokenAuth {
             request,
+            grant: Grant::Fixed,
+            token_path: self.token_path.clone(),
+            expires_path: self.expires_path.clone(),
+            lifetime: self.default_token_expiration.0,
+            form,
+            place,
+        })))
+    }
+}
+
+impl RefreshTokenFile {
+    pub(super) fn resolve(&self, node: &Node, problems: &mut Problems) -> Option<Auth> {
+        if let Some(seed) = &self.refresh_token {
+            check_secret(seed, node.nearest(&["refresh_token"]), problems);
+        }
+        let request = OauthRequest {
+            url: &self.access_token_url,
+            kind: "refresh_token",
+            client_id: self.client_id.as_ref(),
+            client_secret: self.client_secret.as_ref(),
+            client_auth: self.client_auth,
+            format: self.request_format,
+            more: self.access_token_request_data.as_ref(),
+            headers: self.headers.as_ref(),
+        }
+        .request(node, problems);
+        let (form, place) = ways(
+            self.location,
+            &self.name,
+            self.template.as_deref(),
+            node,
+            problems,
+        )?;
+        Some(Auth::Token(Box::new(TokenAuth {
+            request,
+            grant: Grant::Refresh {
+                seed: self.refresh_token.clone(),
+                answer: self.refresh_token_path.clone(),
+            },
             token_path: self.token_path.clone(),
             expires_path: self.expires_path.clone(),
             lifetime: self.default_token_expiration.0,
@@ -212,6 +319,7 @@ impl SessionFile {
         )?;
         Some(Auth::Token(Box::new(TokenAuth {
             request: request?,
+            grant: Grant::Fixed,
             token_path: self.token_path.clone(),
             expires_path: self.expires_path.clone(),
             lifetime: self.lifetime.0,
@@ -264,37 +372,46 @@ impl LoginFile {
 }
 
 /// What the requests of all OAuth 2.0 grants have in common.
-struct Grant<'a> {
+struct OauthRequest<'a> {
     url: &'a Url,
     kind: &'a str,
-    client: Option<(&'a Secret, &'a Secret)>,
+    client_id: Option<&'a Secret>,
+    client_secret: Option<&'a Secret>,
     client_auth: ClientAuthFile,
     format: FormatFile,
     more: Option<&'a IndexMap<String, Secret>>,
     headers: Option<&'a IndexMap<String, Secret>>,
 }
 
-impl Grant<'_> {
+impl OauthRequest<'_> {
     fn request(&self, node: &Node, problems: &mut Problems) -> TokenRequest {
         check_token_url(self.url, node.nearest(&["access_token_url"]), problems);
         check_headers(self.headers, node, problems);
         let mut fields =
             IndexMap::from([("grant_type".to_owned(), Secret::new(self.kind.to_owned()))]);
         let mut auth = None;
-        if let Some((id, secret)) = self.client {
+        if let Some(id) = self.client_id {
             check_secret(id, node.nearest(&["client_id"]), problems);
+        }
+        if let Some(secret) = self.client_secret {
             check_secret(secret, node.nearest(&["client_secret"]), problems);
-            match self.client_auth {
-                ClientAuthFile::Basic => {
-                    auth = Some(Auth::HttpBasic {
-                        username: id.clone(),
-                        password: secret.clone(),
-                    });
-                }
-                ClientAuthFile::Body => {
-                    fields.insert("client_id".to_owned(), id.clone());
-                    fields.insert("client_secret".to_owned(), secret.clone());
-                }
+        }
+        match (self.client_auth, self.client_id, self.client_secret) {
+            (ClientAuthFile::Basic, Some(id), Some(secret)) => {
+                auth = Some(Auth::HttpBasic {
+                    username: id.clone(),
+                    password: secret.clone(),
+                });
+            }
+            (ClientAuthFile::Basic, _, _) => node
+                .nearest(&["client_auth"])
+                .wrong(problems, "`basic` needs `client_id` and `client_secret`"),
+            (ClientAuthFile::Body, id, secret) => {
+                let named = [("client_id", id), ("client_secret", secret)];
+                let given = named
+                    .into_iter()
+                    .filter_map(|(name, value)| Some((name.to_owned(), value?.clone())));
+                fields.extend(given);
             }
         }
         fields.extend(self.more.cloned().into_iter().flatten());

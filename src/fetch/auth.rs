@@ -17,6 +17,7 @@ use super::{
     Error,
     request::{encoded, put_in},
     token::Tokens,
+    vault::Keeper,
 };
 use crate::config::{
     self, Secret,
@@ -44,13 +45,20 @@ pub(super) struct Signed<'a> {
 }
 
 impl Signer {
-    pub(super) fn new(auth: &Auth, api: &config::source::Client) -> Result<Self, Error> {
+    /// `keeper`: where a token is written down that the API replaces.
+    pub(super) fn new(
+        auth: &Auth,
+        keeper: Option<&Keeper>,
+        api: &config::source::Client,
+    ) -> Result<Self, Error> {
         let signer = match auth {
             Auth::Token(auth) => {
                 let inner = auth.request.auth.as_ref();
-                let inner = inner.map(|inner| Self::new(inner, api)).transpose()?;
+                let inner = inner
+                    .map(|inner| Self::new(inner, keeper, api))
+                    .transpose()?;
                 return Ok(Self::Token {
-                    tokens: Arc::new(Tokens::new(auth, inner, api)?),
+                    tokens: Arc::new(Tokens::new(auth, inner, keeper.cloned(), api)?),
                     form: auth.form.clone(),
                     place: auth.place.clone(),
                 });
@@ -102,8 +110,7 @@ impl Signer {
                 form,
                 place,
             } => {
-                // Boxed: the token is asked for through a client like the one that asks for this.
-                let token = Box::pin(tokens.token()).await?;
+                let token = tokens.token().await?;
                 put(&form.filled(&token), place, request)
             }
         }

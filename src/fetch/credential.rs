@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Error, auth::Signer, circuit::Circuit};
+use super::{Error, auth::Signer, circuit::Circuit, vault::Keeper};
 use crate::config::{self, auth::Auth, endpoint::Endpoint};
 
 pub(super) struct Credential {
@@ -14,14 +14,19 @@ pub(super) struct Credential {
 /// The credentials of a source: the client's, and those that single endpoints bring along.
 pub(super) struct Credentials {
     client: config::source::Client,
+    keeper: Option<Keeper>,
     /// Few and found by their values; equal ones are one credential.
     made: Mutex<Vec<(Option<Auth>, Arc<Credential>)>>,
 }
 
 impl Credentials {
-    pub(super) fn new(client: &config::source::Client) -> Result<Self, Error> {
+    pub(super) fn new(
+        client: &config::source::Client,
+        keeper: Option<Keeper>,
+    ) -> Result<Self, Error> {
         let all = Self {
             client: client.clone(),
+            keeper,
             made: Mutex::default(),
         };
         // What is wrong with it is told before anything runs.
@@ -45,7 +50,7 @@ impl Credentials {
         }
         let credential = Arc::new(Credential {
             signer: auth
-                .map(|auth| Signer::new(auth, &self.client))
+                .map(|auth| Signer::new(auth, self.keeper.as_ref(), &self.client))
                 .transpose()?,
             circuit: Circuit::new(self.client.circuit),
         });

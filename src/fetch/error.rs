@@ -54,6 +54,13 @@ pub enum Error {
     TokenRefused { status: u16, at: Address },
     #[error("the answer of {at} holds no token where one was expected")]
     TokenMissing { at: Address },
+    #[error("there is no refresh token: neither in the configuration nor in the database")]
+    NoRefreshToken,
+    #[error("this credential needs a place where it is kept")]
+    NoVault,
+    /// What the keeper of the credential said.
+    #[error("{}", .0.message)]
+    Vault(Box<Fault>),
     #[error(
         "the credential was refused (status {status}); it is not sent again for {} s",
         left.as_secs().max(1)
@@ -244,6 +251,9 @@ impl Error {
             | Self::PaginatorUnknown { .. }
             | Self::TokenRefused { .. }
             | Self::TokenMissing { .. }
+            | Self::NoRefreshToken
+            | Self::NoVault
+            | Self::Vault(_)
             | Self::CircuitOpen { .. }
             | Self::RateLimited { .. }
             | Self::Redirect { .. }
@@ -263,6 +273,9 @@ impl Error {
     /// The failure as it goes into the run history.
     #[must_use]
     pub fn fault(&self) -> Fault {
+        if let Self::Vault(fault) = self {
+            return (**fault).clone();
+        }
         let (class, code, hint, retryable) = self.describe();
         Fault {
             class,
@@ -340,6 +353,19 @@ impl Error {
                 "compare client.auth.token_path with the answer of the token's server",
                 false,
             ),
+            Self::NoRefreshToken => (
+                Class::Auth,
+                "no_refresh_token",
+                "put one in with `rosterd credentials set SOURCE`, or as client.auth.refresh_token",
+                false,
+            ),
+            Self::NoVault => (
+                Class::Config,
+                "no_credential_store",
+                "this command has no database to keep the credential in",
+                false,
+            ),
+            Self::Vault(_) => (Class::Internal, "credential_store", "", true),
             Self::CircuitOpen { .. } => (
                 Class::Auth,
                 "circuit_open",

@@ -54,12 +54,15 @@ mod tally;
 
 mod token;
 
+mod vault;
+
 mod walk;
 
 pub use address::Address;
 pub use error::{Course, Decision, Error, Trouble};
 pub use paginate::{Ending, Proven};
 pub use tally::Tally;
+pub use vault::{Drawer, Keeper, KeptTokens, Opened, Vault};
 pub use walk::Walk;
 
 /// One API with one credential: its connections, its limits, its key. Shared by all walks of the
@@ -79,10 +82,19 @@ impl Api {
     /// [`Error::InsecureUrl`] for plain HTTP that was not allowed, [`Error::BadHeader`] for a header
     /// or key that HTTP cannot carry, [`Error::Client`] when the machine has no CA certificates.
     pub fn new(source: &config::Source) -> Result<Self, Error> {
+        Self::kept_by(source, None)
+    }
+
+    /// The same for a source whose API replaces the credential; `keeper` is where it is written down.
+    ///
+    /// # Errors
+    ///
+    /// As [`Api::new`].
+    pub fn kept_by(source: &config::Source, keeper: Option<Keeper>) -> Result<Self, Error> {
         Ok(Self {
             client: client::Client::new(&source.client)?,
             limiter: limiter::Limiter::new(&source.client.limits, source.client.max_in_flight),
-            credentials: credential::Credentials::new(&source.client)?,
+            credentials: credential::Credentials::new(&source.client, keeper)?,
             config: source.client.clone(),
         })
     }

@@ -4,15 +4,20 @@
 //! API never sees the client's secret, and the token's server never sees another request.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use futures_util::future::BoxFuture;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde_json::Value;
 use tokio::{sync::Mutex, time::Instant};
+use tracing::Instrument as _;
 use url::form_urlencoded;
 
 use super::{
@@ -20,13 +25,14 @@ use super::{
     auth::{Signer, header_name, secret_value},
     client::{Answer, Client},
     request::{Draft, encoded, method},
+    vault::{Keeper, KeptTokens, Opened},
 };
 use crate::{
     clock,
     config::{
         self, Secret,
         endpoint::{DottedPath, Step},
-        token::{TokenAuth, TokenBody, TokenRequest},
+        token::{Grant, TokenAuth, TokenBody, TokenRequest},
     },
 };
 
@@ -45,21 +51,29 @@ const EPOCH_MILLISECONDS: f64 = 1e11;
 /// Keeps one credential's token.
 pub(super) struct Tokens {
     client: Client,
-    draft: Draft,
+    auth: TokenAuth,
     /// Who we are to the token's server.
     signer: Option<Signer>,
-    token_path: DottedPath,
-    expires_path: DottedPath,
-    lifetime: Duration,
+    keeper: Option<Keeper>,
     /// Whoever holds it asks for the token; the others wait for the answer instead of asking too.
-    kept: Mutex<Option<Kept>>,
+    held: Arc<Mutex<Option<Held>>>,
     /// Counts the tokens that were given out, so that only the refused one is thrown away.
     generation: AtomicU64,
 }
 
-struct Kept {
+struct Held {
     token: Secret,
     renew_at: Instant,
+    /// The API said so.
+    refused: bool,
+}
+
+/// What a token's server gives.
+struct Given {
+    token: Secret,
+    life: Duration,
+    /// Voids the one that it was asked with.
+    refresh: Option<Secret>,
 }
 
 impl Tokens {
@@ -67,6 +81,7 @@ impl Tokens {
     pub(super) fn new(
         auth: &TokenAuth,
         signer: Option<Signer>,
+        keeper: Option<Keeper>,
         api: &config::source::Client,
     ) -> Result<Self, Error> {
         let own = config::source::Client {
@@ -76,14 +91,13 @@ impl Tokens {
             max_body: MAX_BODY,
             ..api.clone()
         };
+        draft(&auth.request, None)?;
         Ok(Self {
             client: Client::new(&own)?,
-            draft: draft(&auth.request)?,
+            auth: auth.clone(),
             signer,
-            token_path: auth.token_path.clone(),
-            expires_path: auth.expires_path.clone(),
-            lifetime: auth.lifetime,
-            kept: Mutex::new(None),
+            keeper,
+            held: Arc::default(),
             generation: AtomicU64::new(0),
         })
     }
@@ -93,20 +107,40 @@ impl Tokens {
     /// # Errors
     ///
     /// [`Error::TokenRefused`], [`Error::TokenMissing`], or what befalls any request.
-    pub(super) async fn token(&self) -> Result<Secret, Error> {
-        let mut kept = self.kept.lock().await;
-        if let Some(kept) = kept.as_ref().filter(|kept| kept.renew_at > Instant::now()) {
-            return Ok(kept.token.clone());
+    pub(super) fn token(self: &Arc<Self>) -> BoxFuture<'static, Result<Secret, Error>> {
+        // Boxed: a token may be asked for with another one, through a client like the one that asks for this.
+        Box::pin(Arc::clone(self).current())
+    }
+
+    async fn current(self: Arc<Self>) -> Result<Secret, Error> {
+        let mut held = Arc::clone(&self.held).lock_owned().await;
+        if let Some(held) = held.as_ref()
+            && !held.refused
+            && held.renew_at > Instant::now()
+        {
+            return Ok(held.token.clone());
         }
-        *kept = None;
-        let (token, lifetime) = self.ask().await?;
-        self.generation.fetch_add(1, Ordering::SeqCst);
-        let renew_after = lifetime.saturating_sub(MARGIN.min(lifetime / 10));
-        *kept = Some(Kept {
-            token: token.clone(),
-            renew_at: Instant::now() + renew_after,
-        });
-        Ok(token)
+        let before = held.take();
+        let this = Arc::clone(&self);
+        let renewing = async move {
+            let refused = before.filter(|held| held.refused).map(|held| held.token);
+            let (token, left) = this.renew(refused.as_ref()).await?;
+            this.generation.fetch_add(1, Ordering::SeqCst);
+            *held = Some(Held {
+                token: token.clone(),
+                renew_at: Instant::now() + left,
+                refused: false,
+            });
+            Ok(token)
+        };
+        match (&self.auth.grant, &self.keeper) {
+            (Grant::Refresh { .. }, Some(keeper)) => keeper
+                .tasks
+                .spawn(renewing.in_current_span())
+                .await
+                .map_err(|_| Error::Lost)?,
+            (Grant::Refresh { .. } | Grant::Fixed, _) => renewing.await,
+        }
     }
 
     /// Which token is in use.
@@ -116,34 +150,87 @@ impl Tokens {
 
     /// Throws the token away that a request of that generation was refused with.
     pub(super) async fn forget(&self, generation: u64) {
-        let mut kept = self.kept.lock().await;
-        if self.generation() == generation {
-            *kept = None;
+        let mut held = self.held.lock().await;
+        if self.generation() == generation
+            && let Some(held) = &mut *held
+        {
+            held.refused = true;
         }
     }
 
-    async fn ask(&self) -> Result<(Secret, Duration), Error> {
-        let answer = self.exchange().await?;
-        let at = Address::of(&self.draft.url);
+    /// A token other than the refused one, and how long it is to be used.
+    async fn renew(&self, refused: Option<&Secret>) -> Result<(Secret, Duration), Error> {
+        match &self.auth.grant {
+            Grant::Fixed => {
+                let given = self.ask(None).await?;
+                Ok((given.token, use_for(given.life)))
+            }
+            Grant::Refresh { seed, .. } => self.refresh(seed.as_ref(), refused).await,
+        }
+    }
+
+    /// Takes the token that another replica got meanwhile, or refreshes and writes down what came of it.
+    async fn refresh(
+        &self,
+        seed: Option<&Secret>,
+        refused: Option<&Secret>,
+    ) -> Result<(Secret, Duration), Error> {
+        let keeper = self.keeper.as_ref().ok_or(Error::NoVault)?;
+        let Opened { tokens, drawer } = keeper.vault.open(seed).await.map_err(Error::Vault)?;
+        if let Some((token, until)) = tokens.access
+            && Some(&token) != refused
+            && let Ok(left) = (until - clock::now()).to_std()
+            && !left.is_zero()
+        {
+            return Ok((token, left));
+        }
+        let before = tokens.refresh.ok_or(Error::NoRefreshToken)?;
+        let given = self.ask(Some(&before)).await?;
+        let left = use_for(given.life);
+        let until = chrono::TimeDelta::from_std(left)
+            .ok()
+            .and_then(|left| clock::now().checked_add_signed(left))
+            .unwrap_or(DateTime::<Utc>::MAX_UTC);
+        let tokens = KeptTokens {
+            refresh: Some(given.refresh.unwrap_or(before)),
+            access: Some((given.token.clone(), until)),
+        };
+        drawer.replace(tokens).await.map_err(Error::Vault)?;
+        Ok((given.token, left))
+    }
+
+    async fn ask(&self, refresh: Option<&Secret>) -> Result<Given, Error> {
+        let answer = self.exchange(refresh).await?;
+        let at = Address::of(&self.auth.request.url);
         let missing = || Error::TokenMissing { at: at.clone() };
         let answer: Value = serde_json::from_slice(&answer.body).map_err(|_| missing())?;
-        let token = match find(&answer, &self.token_path) {
-            Some(Value::String(token)) if !token.is_empty() => Secret::new(token.clone()),
-            Some(Value::Number(token)) => Secret::new(token.to_string()),
-            _ => return Err(missing()),
+        let text = |path: &DottedPath| match find(&answer, path) {
+            Some(Value::String(text)) if !text.is_empty() => Some(Secret::new(text.clone())),
+            Some(Value::Number(number)) => Some(Secret::new(number.to_string())),
+            _ => None,
         };
-        let life = find(&answer, &self.expires_path).and_then(|value| life(value, clock::now()));
-        Ok((token, life.unwrap_or(self.lifetime)))
+        let life = find(&answer, &self.auth.expires_path);
+        Ok(Given {
+            token: text(&self.auth.token_path).ok_or_else(missing)?,
+            life: life
+                .and_then(|value| life_of(value, clock::now()))
+                .unwrap_or(self.auth.lifetime),
+            refresh: match &self.auth.grant {
+                Grant::Refresh { answer, .. } => text(answer),
+                Grant::Fixed => None,
+            },
+        })
     }
 
     /// One request for a token. Where that needs a token itself which was refused, one more.
-    async fn exchange(&self) -> Result<Answer, Error> {
+    async fn exchange(&self, refresh: Option<&Secret>) -> Result<Answer, Error> {
+        let draft = draft(&self.auth.request, refresh)?;
         let inner = self.signer.as_ref().and_then(Signer::tokens);
         let generation = inner.map_or(0, |inner| inner.generation());
-        let mut head = self.client.send(&self.draft, self.signer.as_ref()).await;
+        let mut head = self.client.send(&draft, self.signer.as_ref()).await;
         if let (Err(Error::Status { status: 401, .. }), Some(inner)) = (&head, inner) {
             Box::pin(inner.forget(generation.max(1))).await;
-            head = self.client.send(&self.draft, self.signer.as_ref()).await;
+            head = self.client.send(&draft, self.signer.as_ref()).await;
         }
         match head {
             Err(Error::Status {
@@ -157,8 +244,13 @@ impl Tokens {
     }
 }
 
-/// The request without what is added to it each time.
-fn draft(request: &TokenRequest) -> Result<Draft, Error> {
+/// How long a token of this life is used.
+fn use_for(life: Duration) -> Duration {
+    life.saturating_sub(MARGIN.min(life / 10))
+}
+
+/// The request, with the refresh token where there is one.
+fn draft(request: &TokenRequest, refresh: Option<&Secret>) -> Result<Draft, Error> {
     let mut headers = HeaderMap::new();
     for (name, value) in &request.headers {
         headers.insert(header_name(name)?, secret_value(name, value.expose())?);
@@ -175,7 +267,7 @@ fn draft(request: &TokenRequest) -> Result<Draft, Error> {
         .chain(added)
         .collect();
     url.set_query((!pairs.is_empty()).then(|| pairs.join("&")).as_deref());
-    let body = body_of(&request.body).map(|(kind, body)| {
+    let body = body_of(&request.body, refresh).map(|(kind, body)| {
         headers.entry(CONTENT_TYPE).or_insert(kind);
         body
     });
@@ -188,7 +280,8 @@ fn draft(request: &TokenRequest) -> Result<Draft, Error> {
 }
 
 /// Content type and text of the request.
-fn body_of(body: &TokenBody) -> Option<(HeaderValue, Bytes)> {
+fn body_of(body: &TokenBody, refresh: Option<&Secret>) -> Option<(HeaderValue, Bytes)> {
+    let more = refresh.map(|token| ("refresh_token", token.expose()));
     match body {
         TokenBody::Empty => None,
         TokenBody::Form(fields) => {
@@ -196,13 +289,17 @@ fn body_of(body: &TokenBody) -> Option<(HeaderValue, Bytes)> {
                 .iter()
                 .map(|(name, value)| (name.as_str(), value.expose()));
             let text = form_urlencoded::Serializer::new(String::new())
-                .extend_pairs(fields)
+                .extend_pairs(fields.chain(more))
                 .finish();
             let kind = HeaderValue::from_static("application/x-www-form-urlencoded");
             Some((kind, text.into()))
         }
         TokenBody::Json(json) => {
-            let text = json.expose().to_string();
+            let mut json = json.expose().clone();
+            if let (Value::Object(map), Some((name, value))) = (&mut json, more) {
+                map.insert(name.to_owned(), value.into());
+            }
+            let text = json.to_string();
             Some((HeaderValue::from_static("application/json"), text.into()))
         }
     }
@@ -216,7 +313,7 @@ fn find<'a>(value: &'a Value, path: &DottedPath) -> Option<&'a Value> {
 }
 
 /// How long a token is good for: seconds, which some servers write as text, or a moment.
-fn life(value: &Value, now: DateTime<Utc>) -> Option<Duration> {
+fn life_of(value: &Value, now: DateTime<Utc>) -> Option<Duration> {
     let number = match value {
         Value::String(text) => match text.trim().parse() {
             Ok(number) => number,
@@ -258,7 +355,7 @@ mod tests {
             (json!("soon"), None),
             (json!(null), None),
         ] {
-            let life = life(&value, now).map(|life| life.as_secs());
+            let life = life_of(&value, now).map(|life| life.as_secs());
             assert_eq!(life, seconds, "{value}");
         }
     }

@@ -18,6 +18,8 @@ mod claim;
 
 mod columns;
 
+mod credentials;
+
 mod cursor;
 
 mod event;
@@ -35,6 +37,8 @@ mod resources;
 mod retention;
 
 mod run;
+
+mod seal;
 
 mod skip;
 
@@ -59,6 +63,10 @@ pub use columns::{
     CatalogColumn, SchemaChange, columns, columns_of, had_table, is_loaded, list_tables,
     note_loaded, save_columns, schema_change,
 };
+pub use credentials::{
+    CredentialLine, StoredCredential, credentials, forget_credential, lock_credential,
+    replace_credential,
+};
 pub use cursor::{Cursor, cursor, cursor_version_by, move_cursor, reset_cursor, save_checkpoint};
 pub use event::{Level, NewEvent, event};
 pub use lease::{Beat, fence, heartbeat, request_cancel};
@@ -70,6 +78,7 @@ pub use reject::{NewReject, open_rejects, reject, resolve_rejects, resolve_unmet
 pub use resources::{Registered, find, pause, register, resume};
 pub use retention::{Retained, retain};
 pub use run::{Counters, Ending, Mode, Status, Trigger, add_counters, finish, finish_in};
+pub use seal::Seal;
 pub use worker::{Worker, beat_worker, remove_worker};
 
 /// Identity of a row in `rosterd.resources`.

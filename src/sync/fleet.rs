@@ -4,9 +4,9 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio_util::task::TaskTracker;
 
-use super::Context;
+use super::{Context, credentials};
 use crate::{
-    config::{Config, Resource, Source, schedule::Schedule},
+    config::{Config, Resource, Source, auth::Auth, schedule::Schedule},
     fetch,
     postgres::Pool,
     record::{Claim, Worker},
@@ -15,6 +15,8 @@ use crate::{
 /// Everything a run needs that comes from the configuration.
 pub struct Fleet {
     pub config: Arc<Config>,
+    /// Refreshes of credentials under way, of this fleet and of those before it.
+    refreshes: TaskTracker,
     members: HashMap<Name, Member>,
 }
 
@@ -34,13 +36,20 @@ impl Fleet {
     /// # Errors
     ///
     /// What the HTTP client says when it cannot be built.
-    pub fn new(config: Arc<Config>, before: Option<&Self>) -> Result<Self, fetch::Error> {
+    pub fn new(
+        config: Arc<Config>,
+        before: Option<&Self>,
+        pool: &Pool,
+    ) -> Result<Self, fetch::Error> {
+        let refreshes = before.map_or_else(TaskTracker::new, |fleet| fleet.refreshes.clone());
         let mut members = HashMap::new();
         for source in &config.sources {
-            let kept = before.and_then(|fleet| fleet.api_of(source));
+            let kept = before
+                .filter(|fleet| fleet.config.credential_keys == config.credential_keys)
+                .and_then(|fleet| fleet.api_of(source));
             let api = match kept {
                 Some(api) => api,
-                None => Arc::new(fetch::Api::new(source)?),
+                None => Arc::new(credentials::api(source, &config, pool, &refreshes)?),
             };
             let shared = Arc::new(source.clone());
             for resource in &source.resources {
@@ -60,15 +69,27 @@ impl Fleet {
                 );
             }
         }
-        Ok(Self { config, members })
+        Ok(Self {
+            config,
+            refreshes,
+            members,
+        })
     }
 
     fn api_of(&self, source: &Source) -> Option<Arc<fetch::Api>> {
         self.members
             .values()
             .find(|m| m.source.name == source.name && m.source.account == source.account)
-            .filter(|m| m.source.client == source.client)
+            .filter(|m| {
+                m.source.client == source.client && own_auths(&m.source) == own_auths(source)
+            })
             .map(|m| Arc::clone(&m.api))
+    }
+
+    /// Waits until every new credential is written down.
+    pub async fn settled(&self) {
+        self.refreshes.close();
+        self.refreshes.wait().await;
     }
 
     /// Parts for the run of a claimed resource. `None`: the configuration no longer has it.
@@ -112,4 +133,12 @@ impl Fleet {
             })
             .collect()
     }
+}
+
+/// The credentials that single endpoints bring along.
+fn own_auths(source: &Source) -> Vec<&Auth> {
+    let endpoints = source.resources.iter().map(|resource| &resource.endpoint);
+    endpoints
+        .filter_map(|endpoint| endpoint.auth.as_ref())
+        .collect()
 }

@@ -13,6 +13,8 @@ pub mod batch;
 
 pub mod commit;
 
+pub mod credentials;
+
 mod deletes;
 
 pub mod error;

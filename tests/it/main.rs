@@ -22,6 +22,8 @@ mod config;
 
 mod configuration;
 
+mod credentials;
+
 mod contracts;
 
 #[cfg(feature = "failpoints")]

@@ -82,7 +82,7 @@ impl Bench {
         let ClaimOne::Claimed(claim) = claimed.await.unwrap() else {
             panic!("the resource is held");
         };
-        let fleet = Fleet::new(config, None).unwrap();
+        let fleet = Fleet::new(config, None, pool).unwrap();
         let context = fleet
             .context(&claim, pool, &self.worker, &self.tracker)
             .unwrap();
