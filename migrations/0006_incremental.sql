@@ -5,3 +5,5 @@ alter table rosterd.runs
 
 comment on column rosterd.runs.cursor_missing_rows is 'Rows without a readable cursor value; stored, but the cursor did not follow them.';
 comment on column rosterd.runs.records_left_out is 'Records that are no rows because they are out of the bounds of the walk.';
+
+create or replace view rosterd.schema_version as select 6 as version;

@@ -55,6 +55,10 @@ fn report_at(config: &Config, now: DateTime<Utc>) -> String {
                 .map_or_else(String::new, |slot| {
                     slot.format(", next at %F %T UTC").to_string()
                 });
+            let reconcile = resource
+                .reconcile
+                .as_ref()
+                .map_or_else(String::new, |at| format!(", everything {}", at.describe()));
             let key: Vec<String> = resource
                 .primary_key
                 .iter()
@@ -71,7 +75,7 @@ fn report_at(config: &Config, now: DateTime<Utc>) -> String {
             };
             let _ = writeln!(
                 out,
-                "  {} -> {}.{}: {disposition}{key}, {pages}, {schedule}{next}",
+                "  {} -> {}.{}: {disposition}{key}, {pages}, {schedule}{next}{reconcile}",
                 resource.name, resource.schema, resource.table
             );
         }

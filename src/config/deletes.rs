@@ -14,7 +14,7 @@ use super::{
 section! {
     /// How records that are gone are noticed, and what becomes of their rows.
     pub(super) struct DeletesFile {
-        /// `none`: rows stay for ever. `snapshot`: what a proven, complete, full walk did not see is gone; with `incremental` that is `rosterd sync --full`. `flag`: a field of the record says so.
+        /// `none`: rows stay for ever. `snapshot`: what a proven, complete, full walk did not see is gone; with `incremental` that is one of `reconcile`, or `rosterd sync --full`. `flag`: a field of the record says so.
         mode: DeleteWord; required,
         /// Rows are deleted. False: they stay and get the time in `_deleted_at`.
         hard: bool = "false",

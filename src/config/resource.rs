@@ -57,6 +57,8 @@ section! {
         rejects: RejectsFile; section,
         /// When the resource is due: `*/15 * * * *`, `every 15m`, or a map. Left out or null: only on request.
         schedule: ScheduleFile,
+        /// When everything is read, whatever the cursor says, for what came too late and for `deletes: snapshot`; written like `schedule`: `0 3 * * 0`.
+        reconcile: ScheduleFile,
         /// The table should never be older than this; `resource_health` says `late` when it is.
         freshness: Period,
         /// When the rows in hand are committed: whichever bound is met first.
@@ -247,6 +249,13 @@ impl ResourceFile {
             }
             None => None,
         };
+        let reconcile = match &mut self.reconcile {
+            Some(file) => {
+                let at = node.nearest(&["reconcile"]);
+                Some(file.resolve(shared.timezone, at, problems))
+            }
+            None => None,
+        };
         if self.max_table_nesting.is_none() {
             self.max_table_nesting = shared.max_table_nesting;
         }
@@ -279,6 +288,16 @@ impl ResourceFile {
             problems,
         );
         let endpoint = endpoint?;
+        let has_cursor = endpoint
+            .incremental
+            .as_ref()
+            .is_some_and(|incremental| incremental.end_value.is_none());
+        if reconcile.is_some() && !has_cursor {
+            node.nearest(&["reconcile"]).wrong(
+                problems,
+                "every run reads everything: without a cursor there is nothing to reconcile",
+            );
+        }
         if deletes.mode == DeleteMode::Snapshot
             && endpoint
                 .incremental
@@ -355,6 +374,10 @@ impl ResourceFile {
             kept_of_rejects: self.rejects.keep(),
             schedule: match schedule {
                 Some(schedule) => Some(schedule?),
+                None => None,
+            },
+            reconcile: match reconcile {
+                Some(reconcile) => Some(reconcile?),
                 None => None,
             },
             max_table_nesting: self.max_table_nesting,

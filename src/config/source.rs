@@ -162,6 +162,8 @@ pub struct Resource {
     pub kept_of_rejects: Keep,
     /// `None`: runs only on request.
     pub schedule: Option<Schedule>,
+    /// When everything is read, although there is a cursor.
+    pub reconcile: Option<Schedule>,
     /// `None`: objects flattened and lists as `jsonb`. 0: objects too as `jsonb`. N: N levels of lists as tables.
     pub max_table_nesting: Option<u32>,
     /// By the name of the column or of the field, as configured.

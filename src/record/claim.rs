@@ -223,7 +223,7 @@ async fn candidates(
 ) -> Result<Vec<(ResourceId, Name)>, Error> {
     let candidates = sqlx::query(
         "select resource_id, account, source, resource, next_run_at
-         from rosterd.resources where removed_at is null and next_run_at <= $1
+         from rosterd.resources where removed_at is null and (next_run_at <= $1 or next_reconcile_at <= $1)
          union
          select r.resource_id, r.account, r.source, r.resource, r.next_run_at
          from rosterd.leases l join rosterd.resources r using (resource_id)
@@ -258,10 +258,11 @@ async fn take_due(
 ) -> Result<Vec<Claim>, Error> {
     let ids: Vec<ResourceId> = known.keys().copied().collect();
     let rows = sqlx::query(
-        "select r.resource_id, r.account, r.source, r.resource, r.next_run_at, l.run_id, l.owner, l.resume_of
+        "select r.resource_id, r.account, r.source, r.resource, r.next_run_at, r.next_reconcile_at,
+                l.run_id, l.owner, l.resume_of
          from rosterd.resources r join rosterd.leases l using (resource_id)
          where r.resource_id = any($1) and r.paused_at is null and r.removed_at is null
-           and (   (l.run_id is null and (r.next_run_at <= $2 or l.resume_of is not null))
+           and (   (l.run_id is null and (r.next_run_at <= $2 or r.next_reconcile_at <= $2 or l.resume_of is not null))
                 or (l.run_id is not null and l.expires_at < clock_timestamp()))
          order by (l.run_id is null and l.resume_of is null), r.next_run_at
          limit $3
@@ -284,7 +285,7 @@ async fn take_due(
     let predecessors = takeover::predecessors(tx, &before).await?;
 
     let mut openings = Vec::with_capacity(rows.len());
-    let mut moves = Vec::new();
+    let (mut moves, mut reconciled) = (Vec::new(), Vec::new());
     for row in rows {
         let resource_id: ResourceId = row.try_get("resource_id")?;
         let Some((source, resource)) = known.get(&resource_id) else {
@@ -323,6 +324,20 @@ async fn take_due(
             }
             moves.push(moved.0);
         }
+        // A run that is gone on with is of the mode that it had; the slot waits for the next one.
+        let reconcile: Option<DateTime<Utc>> = row.try_get("next_reconcile_at")?;
+        let reconcile = reconcile.filter(|first| *first <= now && took_over.is_none());
+        if let Some(first) = reconcile {
+            let (moved, due) = move_reconcile(source, resource, resource_id, first, now);
+            if slot.is_none() && due.missed {
+                trigger = Trigger::CatchUp;
+                labels.insert("missed_slots".to_owned(), json!(due.count));
+                labels.insert("last_missed".to_owned(), json!(due.last));
+            }
+            labels.insert("reconcile".to_owned(), json!(first));
+            slot = slot.or(Some(first));
+            reconciled.push(moved);
+        }
         if let Some(run_id) = took_over {
             trigger = Trigger::Retry;
             labels.insert("resumes".to_owned(), json!(run_id));
@@ -342,6 +357,7 @@ async fn take_due(
             // A full read that was asked for stays one when it is gone on with.
             mode: predecessor
                 .and_then(|run| run.mode)
+                .or_else(|| reconcile.map(|_| Mode::Full))
                 .unwrap_or_else(|| resources::usual_mode(resource)),
             scheduled_for: slot.or(predecessor.and_then(|run| run.scheduled_for)),
             took_over,
@@ -349,6 +365,7 @@ async fn take_due(
         });
     }
     move_schedules(tx, &moves).await?;
+    move_reconciles(tx, &reconciled).await?;
     open(tx, worker, openings).await
 }
 
@@ -360,14 +377,8 @@ pub(super) fn move_on(
     first: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> (Move, slots::Due) {
-    let due = slots::of(source, resource).map_or(
-        // The schedule was taken out of the configuration, and this slot is the last that was planned.
-        slots::Due {
-            last: first,
-            count: 1,
-            missed: false,
-            next: None,
-        },
+    let due = slots::of(source, resource).map_or_else(
+        || slots::Due::last_of_all(first),
         |slots| slots.due(first, now),
     );
     (
@@ -378,6 +389,42 @@ pub(super) fn move_on(
         },
         due,
     )
+}
+
+/// The same of the slots at which everything is read.
+pub(super) fn move_reconcile(
+    source: &Source,
+    resource: &Resource,
+    resource_id: ResourceId,
+    first: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> (Move, slots::Due) {
+    let due = slots::of_reconcile(source, resource).map_or_else(
+        || slots::Due::last_of_all(first),
+        |slots| slots.due(first, now),
+    );
+    let moved = Move {
+        resource_id,
+        last_slot: due.last,
+        next_run_at: due.next,
+    };
+    (moved, due)
+}
+
+pub(super) async fn move_reconciles(tx: &mut PgConnection, moves: &[Move]) -> Result<(), Error> {
+    if moves.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "update rosterd.resources r set next_reconcile_at = moved.next_at
+           from unnest($1::bigint[], $2::timestamptz[]) as moved (resource_id, next_at)
+          where r.resource_id = moved.resource_id",
+    )
+    .bind(moves.iter().map(|m| m.resource_id).collect::<Vec<_>>())
+    .bind(moves.iter().map(|m| m.next_run_at).collect::<Vec<_>>())
+    .execute(tx)
+    .await?;
+    Ok(())
 }
 
 pub(super) async fn move_schedules(tx: &mut PgConnection, moves: &[Move]) -> Result<(), Error> {

@@ -6,7 +6,10 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool, Row, postgres::PgRow};
 
 use super::{Error, Level, Mode, NewEvent, ResourceId, event, one_line, slots};
-use crate::config::{Config, Resource, Source, schedule::Timing};
+use crate::config::{
+    Config, Resource, Source,
+    schedule::{Schedule, Timing},
+};
 
 /// A resource of the configuration and its identity in the tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +68,7 @@ pub async fn register(
     let registered = upsert(&mut tx, &wanted, &last_slots, now).await?;
     let ids: Vec<ResourceId> = registered.iter().map(|known| known.resource_id).collect();
     sqlx::query(
-        "update rosterd.resources set removed_at = clock_timestamp(), next_run_at = null, updated_at = clock_timestamp()
+        "update rosterd.resources set removed_at = clock_timestamp(), next_run_at = null, next_reconcile_at = null, updated_at = clock_timestamp()
           where removed_at is null and resource_id <> all($1)",
     )
     .bind(&ids)
@@ -126,6 +129,14 @@ async fn upsert(
         );
         next.push(slots.and_then(|slots| slots.next_after(after)));
     }
+    let reconciles: Vec<Option<String>> = wanted
+        .iter()
+        .map(|(.., r)| r.reconcile.as_ref().map(Schedule::describe))
+        .collect();
+    let next_reconciles: Vec<Option<DateTime<Utc>>> = wanted
+        .iter()
+        .map(|(_, source, r)| slots::of_reconcile(source, r)?.next_after(now))
+        .collect();
     let freshness: Vec<Option<f64>> = wanted
         .iter()
         .map(|(.., r)| r.freshness.map(|freshness| freshness.as_secs_f64()))
@@ -138,13 +149,14 @@ async fn upsert(
     sqlx::query(
         "insert into rosterd.resources as r
            (account, source, resource, target_table, credential_key, mode, schedule, schedule_tz, jitter,
-            freshness_slo, fingerprint, next_run_at)
+            freshness_slo, fingerprint, next_run_at, reconcile, next_reconcile_at)
          select account, source, resource, target_table, credential_key, mode, schedule, schedule_tz,
-                make_interval(secs => jitter), make_interval(secs => freshness), fingerprint, next_run_at
+                make_interval(secs => jitter), make_interval(secs => freshness), fingerprint, next_run_at,
+                reconcile, next_reconcile_at
          from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-                     $9::float8[], $10::float8[], $11::text[], $12::timestamptz[])
+                     $9::float8[], $10::float8[], $11::text[], $12::timestamptz[], $13::text[], $14::timestamptz[])
            as new (account, source, resource, target_table, credential_key, mode, schedule, schedule_tz,
-                   jitter, freshness, fingerprint, next_run_at)
+                   jitter, freshness, fingerprint, next_run_at, reconcile, next_reconcile_at)
          on conflict (account, source, resource) do update
             set target_table = excluded.target_table, credential_key = excluded.credential_key, mode = excluded.mode,
                 schedule = excluded.schedule, schedule_tz = excluded.schedule_tz, jitter = excluded.jitter,
@@ -154,13 +166,18 @@ async fn upsert(
                     or (r.schedule, r.schedule_tz, r.jitter)
                        is distinct from (excluded.schedule, excluded.schedule_tz, excluded.jitter)
                   then excluded.next_run_at else r.next_run_at end,
+                reconcile = excluded.reconcile,
+                next_reconcile_at = case
+                  when r.next_reconcile_at is null or r.reconcile is distinct from excluded.reconcile
+                  then excluded.next_reconcile_at else r.next_reconcile_at end,
                 updated_at = clock_timestamp()
           where (r.target_table, r.credential_key, r.mode, r.schedule, r.schedule_tz, r.jitter, r.freshness_slo,
-                 r.fingerprint, r.removed_at)
+                 r.fingerprint, r.removed_at, r.reconcile)
                 is distinct from
                 (excluded.target_table, excluded.credential_key, excluded.mode, excluded.schedule,
-                 excluded.schedule_tz, excluded.jitter, excluded.freshness_slo, excluded.fingerprint, null)
-             or (r.next_run_at is null and excluded.next_run_at is not null)",
+                 excluded.schedule_tz, excluded.jitter, excluded.freshness_slo, excluded.fingerprint, null, excluded.reconcile)
+             or (r.next_run_at is null and excluded.next_run_at is not null)
+             or (r.next_reconcile_at is null and excluded.next_reconcile_at is not null)",
     )
     .bind(&accounts)
     .bind(&sources)
@@ -174,6 +191,8 @@ async fn upsert(
     .bind(freshness)
     .bind(fingerprints)
     .bind(next)
+    .bind(reconciles)
+    .bind(next_reconciles)
     .execute(&mut *tx)
     .await?;
 

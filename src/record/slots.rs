@@ -28,6 +28,18 @@ pub(super) struct Due {
     pub next: Option<DateTime<Utc>>,
 }
 
+impl Due {
+    /// The schedule was taken out of the configuration, and this slot is the last that was planned.
+    pub(super) fn last_of_all(slot: DateTime<Utc>) -> Self {
+        Self {
+            last: slot,
+            count: 1,
+            missed: false,
+            next: None,
+        }
+    }
+}
+
 /// The rule of one resource: its schedule, and its own share of jitter.
 pub(super) struct Slots<'a> {
     pub schedule: &'a Schedule,
@@ -37,6 +49,16 @@ pub(super) struct Slots<'a> {
 /// The slots of a resource as configured; `None` when it has no schedule.
 pub(super) fn of<'a>(source: &Source, resource: &'a Resource) -> Option<Slots<'a>> {
     let schedule = resource.schedule.as_ref()?;
+    let name = format!("{}/{}/{}", source.account, source.name, resource.name);
+    Some(Slots {
+        schedule,
+        jitter: TimeDelta::from_std(schedule.jitter_for(&name)).unwrap_or_default(),
+    })
+}
+
+/// The slots at which everything is read; `None` when there are none.
+pub(super) fn of_reconcile<'a>(source: &Source, resource: &'a Resource) -> Option<Slots<'a>> {
+    let schedule = resource.reconcile.as_ref()?;
     let name = format!("{}/{}/{}", source.account, source.name, resource.name);
     Some(Slots {
         schedule,

@@ -122,14 +122,20 @@ impl Fleet {
         self.config.database.lock_timeout
     }
 
-    /// The schedule of each resource that has one, by a name that is unique in the configuration.
+    /// The schedules of the resources, by names that are unique in the configuration.
     #[must_use]
     pub fn schedules(&self) -> HashMap<String, Schedule> {
         self.members
             .iter()
-            .filter_map(|((source, account, resource), member)| {
-                let schedule = member.resource.schedule.clone()?;
-                Some((format!("{source}/{account}/{resource}"), schedule))
+            .flat_map(|((source, account, resource), member)| {
+                let name = format!("{source}/{account}/{resource}");
+                let (schedule, reconcile) = (&member.resource.schedule, &member.resource.reconcile);
+                let schedule = schedule.clone().map(|schedule| (name.clone(), schedule));
+                // No resource has a name with a slash.
+                let reconcile = reconcile
+                    .clone()
+                    .map(|at| (format!("{name}/reconcile"), at));
+                schedule.into_iter().chain(reconcile)
             })
             .collect()
     }

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use chrono::{DateTime, Utc};
 use rosterd::{
     clock,
     config::{self, Config},
@@ -88,6 +89,36 @@ impl Bench {
             .unwrap();
         let gauge = Arc::new(Gauge::default());
         Box::pin(sync::run(context, claim, start, gauge, stop)).await
+    }
+
+    /// Claims what is due at an instant, and runs it one after the other.
+    pub(crate) async fn run_due(
+        &self,
+        config: &str,
+        now: DateTime<Utc>,
+    ) -> Vec<(record::Claim, Outcome)> {
+        let config = config::from_str(config).unwrap_or_else(|problems| panic!("{problems}"));
+        let pool = self.db.pool();
+        let claims = record::claim_due(pool, &self.worker, &config, 8, now)
+            .await
+            .unwrap();
+        let fleet = Fleet::new(Arc::new(config), None, pool).unwrap();
+        let mut outcomes = Vec::new();
+        for claim in claims {
+            let context = fleet
+                .context(&claim, pool, &self.worker, &self.tracker)
+                .unwrap();
+            let gauge = Arc::new(Gauge::default());
+            let run = sync::run(
+                context,
+                claim.clone(),
+                Start::GoOn,
+                gauge,
+                CancellationToken::new(),
+            );
+            outcomes.push((claim, Box::pin(run).await));
+        }
+        outcomes
     }
 
     /// Makes the lease of a worker that was killed run out.
