@@ -8,4 +8,4 @@ comment on column rosterd.resources.next_reconcile_at is 'The next slot of recon
 
 create index resources_reconcile on rosterd.resources (next_reconcile_at) where next_reconcile_at is not null;
 
-create or replace view rosterd.schema_version as select 7 as version;
+create or replace view rosterd.schema_version as select 8 as version;
