@@ -37,11 +37,15 @@ mod demo;
 
 mod dispositions;
 
+mod features;
+
 mod fetch;
 
 mod from_dlt;
 
 mod incremental;
+
+mod nested_truth;
 
 mod nesting;
 

@@ -675,7 +675,7 @@ fn members(value: impl Strategy<Value = Value>) -> impl Strategy<Value = Value> 
 }
 
 /// Whether a column's value is what the document says, whatever type the column came to have.
-fn is_same(said: &Value, found: &Value) -> bool {
+pub(crate) fn is_same(said: &Value, found: &Value) -> bool {
     match (said, found) {
         (Value::Number(said), Value::Number(found)) => {
             same_number(&said.to_string(), &found.to_string())
