@@ -37,7 +37,7 @@
 //! | effectively once | [`sync::commit`]: one transaction; [`failpoint`]s kill the process around it in tests |
 //! | `succeeded` means complete | [`fetch::Proven`], which only a paginator can make, and [`sync`] asks for |
 //! | one bad record costs one record | [`shape::Reject`], stored by [`record::reject()`] |
-//! | never above the rate limit | `fetch::limiter`: every try takes a permit, whoever tries |
+//! | never above the rate limit | `fetch::limiter`: every try takes a permit, whoever tries; replicas hold shares of it, dealt by [`record::share`] |
 //! | one writer per resource | [`record::fence`], in the transaction of the rows |
 //! | bounded everything | body cap in `fetch::client`, page and time limits in the walk, [`sync::batch`] |
 //! | no secret leaves | [`config::Secret`] cannot be printed; `fetch::auth` signs last; [`telemetry`] covers the rest |

@@ -11,7 +11,7 @@ use crate::{
     daemon::Base,
     postgres,
     sync::{
-        credentials,
+        fleet,
         preview::{Preview, preview},
     },
 };
@@ -38,8 +38,10 @@ pub(super) async fn execute(global: &Global, own: &Arguments) -> anyhow::Result<
         postgres::probe(&options).await?;
         postgres::migrate(&options).await?;
         let refreshes = TaskTracker::new();
-        let api = credentials::api(source, &config, &base.pool, &refreshes)?;
-        let seen = preview(resource, &Arc::new(api), &base.pool, own.records).await;
+        let api = fleet::api(source, &config, &base.pool, &base.worker, &refreshes)?;
+        let api = Arc::new(api);
+        let seen = preview(resource, &api, &base.pool, own.records).await;
+        api.retire().await;
         refreshes.close();
         refreshes.wait().await;
         anyhow::Ok(seen?)

@@ -51,7 +51,7 @@ pub(super) async fn execute(global: &Global, own: &Arguments) -> anyhow::Result<
             .into_iter()
             .cloned()
             .collect();
-        let fleet = Arc::new(Fleet::new(config, None, &base.pool)?);
+        let fleet = Arc::new(Fleet::new(config, None, &base.pool, &base.worker)?);
         let exit = sync_all(&base, Arc::clone(&fleet), chosen, own.start(), &stop).await;
         fleet.settled().await;
         exit

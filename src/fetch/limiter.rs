@@ -24,9 +24,12 @@ use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
     time::{Instant, sleep_until},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::Error;
+use super::{
+    Error,
+    budget::{self, Ask, AskWindow, Budget, Grant},
+};
 use crate::config::source::Limit;
 
 /// Windows up to this length are paced. Longer ones may be spent as fast as the others allow, so
@@ -39,6 +42,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 /// Ends of the API's windows that differ by less are one: they are told in whole seconds.
 const SAME_WINDOW: Duration = Duration::from_millis(1500);
 
+/// Longest time to give a share back at the end.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// How long a request whose answer nobody saw may still be on its way.
 const STRAY: Duration = Duration::from_secs(1);
 
@@ -47,6 +53,10 @@ const MARGIN: Duration = Duration::from_millis(2);
 
 /// All limits of one credential.
 pub(super) struct Limiter {
+    /// With whom the limits are shared; `None`: they are all ours.
+    budget: Option<Arc<dyn Budget>>,
+    keepers: TaskTracker,
+    stop: CancellationToken,
     /// Whoever holds it is the next to go; tokio's lock is handed over in the order of asking.
     gate: tokio::sync::Mutex<()>,
     in_flight: Arc<Semaphore>,
@@ -55,15 +65,30 @@ pub(super) struct Limiter {
 }
 
 /// What permits give back to after their answers.
-struct Shared {
+pub(super) struct Shared {
     state: Mutex<State>,
-    /// Told whenever a request stops counting as under way.
+    /// Told whenever a request stops counting as under way, and when a share comes.
     arrived: Notify,
+    /// Told when a share does not suffice.
+    hungry: Arc<Notify>,
+    /// Told when nobody sends or waits any more.
+    rested: Arc<Notify>,
 }
 
 struct State {
     /// Requests sent whose answers have not begun.
     under_way: usize,
+    /// Permits given out.
+    in_flight: usize,
+    max_in_flight: usize,
+    /// Whoever wants a permit.
+    waiting: usize,
+    /// What of the limits is ours, where they are shared.
+    share: Option<Share>,
+    /// Whether somebody renews the share.
+    is_kept: bool,
+    /// A pause that the others are to hear of.
+    tell_pause: Option<Instant>,
     windows: Vec<Window>,
     pause: Option<Instant>,
     quota: Option<Left>,
@@ -74,6 +99,14 @@ struct State {
 struct Left {
     requests: u64,
     until: Instant,
+}
+
+/// Our part of the limits. Nothing may be sent under one that ran out.
+#[derive(Debug, Default)]
+struct Share {
+    until: Option<Instant>,
+    in_flight: usize,
+    windows: Vec<usize>,
 }
 
 /// The exact count of one limit.
@@ -93,9 +126,15 @@ pub(super) struct Permit {
 }
 
 impl Limiter {
-    pub(super) fn new(limits: &[Limit], max_in_flight: usize) -> Self {
+    pub(super) fn new(
+        limits: &[Limit],
+        max_in_flight: usize,
+        budget: Option<Arc<dyn Budget>>,
+    ) -> Self {
         let clock = TokioClock(Instant::now());
         Self {
+            keepers: TaskTracker::new(),
+            stop: CancellationToken::new(),
             gate: tokio::sync::Mutex::default(),
             in_flight: Arc::new(Semaphore::new(
                 max_in_flight.clamp(1, Semaphore::MAX_PERMITS),
@@ -107,12 +146,21 @@ impl Limiter {
             shared: Arc::new(Shared {
                 state: Mutex::new(State {
                     under_way: 0,
+                    in_flight: 0,
+                    max_in_flight: max_in_flight.max(1),
+                    waiting: 0,
+                    share: budget.is_some().then(Share::default),
+                    is_kept: false,
+                    tell_pause: None,
                     windows: limits.iter().map(|limit| Window::new(*limit)).collect(),
                     pause: None,
                     quota: None,
                 }),
                 arrived: Notify::new(),
+                hungry: Arc::default(),
+                rested: Arc::default(),
             }),
+            budget,
         }
     }
 
@@ -127,6 +175,7 @@ impl Limiter {
         max_wait: Duration,
         cancel: &CancellationToken,
     ) -> Result<Permit, Error> {
+        let _waiting = self.want();
         let turn = async {
             let _gate = self.gate.lock().await;
             let place = Arc::clone(&self.in_flight)
@@ -140,10 +189,16 @@ impl Limiter {
             loop {
                 // Made before looking, so that no word is missed between looking and waiting.
                 let arrived = self.shared.arrived.notified();
-                let entry = self.shared.lock().enter(Instant::now());
+                let (entry, is_hungry) = self.shared.lock().enter(Instant::now());
+                if is_hungry {
+                    self.shared.hungry.notify_one();
+                }
                 match entry {
                     Entry::Free => break,
-                    Entry::At(time) => sleep_until(time).await,
+                    Entry::At(time) => tokio::select! {
+                        () = sleep_until(time) => {}
+                        () = arrived => {}
+                    },
                     Entry::WhenArrived => arrived.await,
                 }
                 // A pause may have been asked for meanwhile.
@@ -163,11 +218,40 @@ impl Limiter {
         })
     }
 
+    /// Gives back what is not used of the shared limits. Nothing is sent afterwards.
+    pub(super) async fn retire(&self) {
+        self.stop.cancel();
+        self.keepers.close();
+        // Whoever cannot be told finds out when the share runs out.
+        tokio::time::timeout(FAREWELL, self.keepers.wait())
+            .await
+            .ok();
+    }
+
+    /// Notes that somebody waits, and has the share renewed while that is so.
+    fn want(&self) -> Wanting {
+        let mut state = self.shared.lock();
+        state.waiting += 1;
+        if let Some(budget) = &self.budget
+            && !std::mem::replace(&mut state.is_kept, true)
+        {
+            budget::keep(
+                &self.shared,
+                Arc::clone(budget),
+                &self.keepers,
+                self.stop.clone(),
+            );
+        }
+        Wanting(Arc::clone(&self.shared))
+    }
+
     /// Holds all requests back for `time`, because the API said so.
     pub(super) fn pause(&self, time: Duration) {
         let until = Instant::now() + time.min(LONGEST_PAUSE);
         let mut state = self.shared.lock();
         state.pause = state.pause.max(Some(until));
+        state.tell_pause = state.pause;
+        self.shared.hungry.notify_one();
     }
 
     /// Takes the API's word on what is left of its window.
@@ -203,6 +287,22 @@ impl Limiter {
     }
 }
 
+impl Drop for Limiter {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Somebody who waits for a permit.
+struct Wanting(Arc<Shared>);
+
+impl Drop for Wanting {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.waiting = state.waiting.saturating_sub(1);
+    }
+}
+
 impl Permit {
     /// The answer began: from now on the request counts for one more window. A permit that is
     /// dropped without this counts a little longer.
@@ -221,6 +321,14 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.leave(Instant::now() + STRAY);
+        let mut state = self.shared.lock();
+        state.in_flight = state.in_flight.saturating_sub(1);
+        let is_idle = state.is_idle();
+        drop(state);
+        self.shared.arrived.notify_waiters();
+        if is_idle {
+            self.shared.rested.notify_one();
+        }
     }
 }
 
@@ -228,6 +336,84 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing that runs under the lock can panic half-way through a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What to ask of a budget, and whether nothing is used or wanted any more.
+    pub(super) fn ask(&self) -> (Ask, bool) {
+        let now = Instant::now();
+        let mut state = self.lock();
+        let is_wanted = !state.is_idle();
+        // As much again as is used, so that a growing need is met in a few steps, and a process that
+        // dies takes little of the rest with it.
+        let window = |whole: usize, per, used: usize| AskWindow {
+            whole: whole as u64,
+            per,
+            used: used as u64,
+            wanted: match is_wanted {
+                true => (used * 2 + whole.div_ceil(4)).min(whole) as u64,
+                false => 0,
+            },
+        };
+        let mut windows = vec![window(state.max_in_flight, Duration::ZERO, state.in_flight)];
+        let under_way = state.under_way;
+        for limit in &mut state.windows {
+            limit.forget(now);
+            let used = under_way + limit.answered.len();
+            windows.push(window(limit.requests, limit.per, used));
+        }
+        let ask = Ask {
+            windows,
+            pause: state
+                .tell_pause
+                .take()
+                .map(|until| until.saturating_duration_since(now)),
+            left: state
+                .quota
+                .map(|left| (left.requests, left.until.saturating_duration_since(now))),
+        };
+        let is_used = ask.windows.iter().any(|window| window.used > 0);
+        (ask, !is_wanted && !is_used)
+    }
+
+    /// Takes a share.
+    pub(super) fn granted(&self, grant: Grant, until: Instant) {
+        let counts = grant.windows.iter();
+        let mut counts = counts.map(|count| usize::try_from(*count).unwrap_or(usize::MAX));
+        let mut state = self.lock();
+        state.share = Some(Share {
+            until: Some(until),
+            in_flight: counts.next().unwrap_or(0),
+            windows: counts.collect(),
+        });
+        if let Some(pause) = grant.pause {
+            let until = Instant::now() + pause.min(LONGEST_PAUSE);
+            state.pause = state.pause.max(Some(until));
+        }
+        drop(state);
+        self.arrived.notify_waiters();
+    }
+
+    /// Gives up the share, unless somebody came meanwhile.
+    pub(super) fn leave_if_idle(&self) -> bool {
+        let mut state = self.lock();
+        let is_idle = state.is_idle();
+        if is_idle {
+            state.share = Some(Share::default());
+            state.is_kept = false;
+        }
+        is_idle
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.lock().is_idle()
+    }
+
+    pub(super) fn rested(&self) -> Arc<Notify> {
+        Arc::clone(&self.rested)
+    }
+
+    pub(super) fn hungry(&self) -> Arc<Notify> {
+        Arc::clone(&self.hungry)
     }
 }
 
@@ -238,36 +424,55 @@ enum Entry {
 }
 
 impl State {
+    fn is_idle(&self) -> bool {
+        self.waiting == 0 && self.in_flight == 0
+    }
+
     /// Until when nobody sends, because the API said so.
     fn held_until(&self) -> Option<Instant> {
         let quota = self.quota.filter(|left| left.requests == 0);
         self.pause.max(quota.map(|left| left.until))
     }
 
-    /// Counts one more request, or says when to ask again.
-    fn enter(&mut self, now: Instant) -> Entry {
+    /// Counts one more request, or says when to ask again; and whether a larger share would help.
+    fn enter(&mut self, now: Instant) -> (Entry, bool) {
         self.quota = self.quota.filter(|left| left.until > now);
         let mut later = self.held_until().filter(|until| *until > now);
-        for window in &mut self.windows {
+        let (mut is_hungry, mut is_full) = (false, false);
+        let share = self.share.as_ref();
+        let is_valid = share.is_none_or(|share| share.until.is_some_and(|until| now < until));
+        if share.is_some_and(|share| !is_valid || self.in_flight >= share.in_flight) {
+            (is_hungry, is_full) = (true, true);
+        }
+        for (at, window) in self.windows.iter_mut().enumerate() {
             window.forget(now);
-            if self.under_way + window.answered.len() < window.requests {
+            let used = self.under_way + window.answered.len();
+            let ours = share.map_or(window.requests, |share| {
+                let ours = share.windows.get(at).copied().unwrap_or(0);
+                ours.min(window.requests)
+            });
+            if used < ours {
                 continue;
             }
+            is_hungry |= ours < window.requests;
             match window.answered.front() {
                 Some(first) => later = later.max(Some(*first + window.per)),
-                None => return Entry::WhenArrived,
+                None => is_full = true,
             }
         }
-        match later {
+        let entry = match later {
+            _ if is_full => Entry::WhenArrived,
             Some(time) => Entry::At(time),
             None => {
                 self.under_way += 1;
+                self.in_flight += 1;
                 if let Some(left) = &mut self.quota {
                     left.requests = left.requests.saturating_sub(1);
                 }
                 Entry::Free
             }
-        }
+        };
+        (entry, is_hungry)
     }
 
     fn leave(&mut self, time: Instant) {
@@ -371,7 +576,7 @@ mod tests {
         in_flight: usize,
         count: usize,
     ) -> (Vec<Instant>, Duration) {
-        let limiter = Arc::new(Limiter::new(limits, in_flight));
+        let limiter = Arc::new(Limiter::new(limits, in_flight, None));
         let cancel = CancellationToken::new();
         let begun = Instant::now();
         let mut tasks = tokio::task::JoinSet::new();
@@ -440,7 +645,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn goes_in_the_order_of_asking() {
-        let limiter = Arc::new(Limiter::new(&[limit(10, Duration::from_secs(1))], 2));
+        let limiter = Arc::new(Limiter::new(&[limit(10, Duration::from_secs(1))], 2, None));
         let order = Arc::new(Mutex::new(Vec::new()));
         let cancel = CancellationToken::new();
         let mut tasks = tokio::task::JoinSet::new();
@@ -459,7 +664,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_pause_holds_all_back_and_a_long_one_is_an_error() {
-        let limiter = Limiter::new(&[], 4);
+        let limiter = Limiter::new(&[], 4, None);
         let cancel = CancellationToken::new();
         limiter.pause(Duration::from_secs(30));
         limiter.pause(Duration::from_secs(5));
@@ -478,7 +683,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_the_api_has_left_is_not_overdrawn() {
-        let limiter = Limiter::new(&[], 8);
+        let limiter = Limiter::new(&[], 8, None);
         let cancel = CancellationToken::new();
         let second = Duration::from_secs(1);
         let mut first = limiter.permit(MINUTE, &cancel).await.unwrap();
@@ -504,7 +709,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_waiter_that_is_cancelled_takes_nothing() {
-        let limiter = Limiter::new(&[limit(1, MINUTE)], 1);
+        let limiter = Limiter::new(&[limit(1, MINUTE)], 1, None);
         let cancel = CancellationToken::new();
         let held = limiter.permit(MINUTE, &cancel).await.unwrap();
         let stop = CancellationToken::new();

@@ -22,6 +22,8 @@ mod address;
 
 mod auth;
 
+pub mod budget;
+
 mod circuit;
 
 mod client;
@@ -93,10 +95,29 @@ impl Api {
     pub fn kept_by(source: &config::Source, keeper: Option<Keeper>) -> Result<Self, Error> {
         Ok(Self {
             client: client::Client::new(&source.client)?,
-            limiter: limiter::Limiter::new(&source.client.limits, source.client.max_in_flight),
+            limiter: limiter::Limiter::new(
+                &source.client.limits,
+                source.client.max_in_flight,
+                None,
+            ),
             credentials: credential::Credentials::new(&source.client, keeper)?,
             config: source.client.clone(),
         })
+    }
+
+    /// The same with limits that other processes draw from too.
+    #[must_use]
+    pub fn sharing(self, budget: Arc<dyn budget::Budget>) -> Self {
+        let (limits, most) = (&self.config.limits, self.config.max_in_flight);
+        Self {
+            limiter: limiter::Limiter::new(limits, most, Some(budget)),
+            ..self
+        }
+    }
+
+    /// Gives back what it holds of limits that are shared, at the end of the process. It sends nothing more.
+    pub async fn retire(&self) {
+        self.limiter.retire().await;
     }
 
     /// The first request of a walk as it may be shown: every parameter but the key, no header.

@@ -14,6 +14,8 @@
 //! Functions take `&PgPool` where they are a transaction of their own, and `&mut PgConnection` where
 //! they belong to the caller's.
 
+mod budgets;
+
 mod claim;
 
 mod columns;
@@ -58,6 +60,7 @@ use crate::{
     postgres,
 };
 
+pub use budgets::{ShareAsked, ShareHeld, WindowAsked, share};
 pub use claim::{Claim, ClaimOne, claim_due, claim_one};
 pub use columns::{
     CatalogColumn, SchemaChange, columns, columns_of, had_table, is_loaded, list_tables,

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio_util::task::TaskTracker;
 
-use super::{Context, credentials};
+use super::{Context, budget, credentials};
 use crate::{
     config::{Config, Resource, Source, auth::Auth, schedule::Schedule},
     fetch,
@@ -29,6 +29,23 @@ struct Member {
     api: Arc<fetch::Api>,
 }
 
+/// The client of a source: its limits hold over all processes that use this database, and its credential
+/// is kept there if the API replaces it.
+///
+/// # Errors
+///
+/// As [`fetch::Api::new`].
+pub fn api(
+    source: &Source,
+    config: &Config,
+    pool: &Pool,
+    worker: &Worker,
+    refreshes: &TaskTracker,
+) -> Result<fetch::Api, fetch::Error> {
+    let budget = budget::Shared::new(pool, worker, source.credential_key());
+    Ok(credentials::api(source, config, pool, refreshes)?.sharing(Arc::new(budget)))
+}
+
 impl Fleet {
     /// Builds the clients. A source whose client did not change keeps the one of `before`, and with
     /// it the memory of how much of its rate limit is spent.
@@ -40,6 +57,7 @@ impl Fleet {
         config: Arc<Config>,
         before: Option<&Self>,
         pool: &Pool,
+        worker: &Worker,
     ) -> Result<Self, fetch::Error> {
         let refreshes = before.map_or_else(TaskTracker::new, |fleet| fleet.refreshes.clone());
         let mut members = HashMap::new();
@@ -49,7 +67,7 @@ impl Fleet {
                 .and_then(|fleet| fleet.api_of(source));
             let api = match kept {
                 Some(api) => api,
-                None => Arc::new(credentials::api(source, &config, pool, &refreshes)?),
+                None => Arc::new(api(source, &config, pool, worker, &refreshes)?),
             };
             let shared = Arc::new(source.clone());
             for resource in &source.resources {
@@ -86,8 +104,18 @@ impl Fleet {
             .map(|m| Arc::clone(&m.api))
     }
 
-    /// Waits until every new credential is written down.
+    /// At the end of the process: waits until every new credential is written down and what the clients
+    /// hold of shared limits is given back.
     pub async fn settled(&self) {
+        // Of the clients, each once: those of one source are one.
+        let apis: HashMap<_, _> = self
+            .members
+            .values()
+            .map(|member| (Arc::as_ptr(&member.api).addr(), Arc::clone(&member.api)))
+            .collect();
+        for api in apis.into_values() {
+            self.refreshes.spawn(async move { api.retire().await });
+        }
         self.refreshes.close();
         self.refreshes.wait().await;
     }

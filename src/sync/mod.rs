@@ -11,6 +11,8 @@
 
 pub mod batch;
 
+mod budget;
+
 pub mod commit;
 
 pub mod credentials;

@@ -16,6 +16,8 @@ mod boundaries;
 
 mod capabilities;
 
+mod budgets;
+
 mod commits;
 
 mod config;

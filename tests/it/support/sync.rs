@@ -83,7 +83,7 @@ impl Bench {
         let ClaimOne::Claimed(claim) = claimed.await.unwrap() else {
             panic!("the resource is held");
         };
-        let fleet = Fleet::new(config, None, pool).unwrap();
+        let fleet = Fleet::new(config, None, pool, &self.worker).unwrap();
         let context = fleet
             .context(&claim, pool, &self.worker, &self.tracker)
             .unwrap();
@@ -102,7 +102,7 @@ impl Bench {
         let claims = record::claim_due(pool, &self.worker, &config, 8, now)
             .await
             .unwrap();
-        let fleet = Fleet::new(Arc::new(config), None, pool).unwrap();
+        let fleet = Fleet::new(Arc::new(config), None, pool, &self.worker).unwrap();
         let mut outcomes = Vec::new();
         for claim in claims {
             let context = fleet
