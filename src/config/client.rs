@@ -6,6 +6,7 @@ use std::{
 };
 
 use indexmap::IndexMap;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use url::{Host, Url};
 
 use super::{
@@ -14,7 +15,9 @@ use super::{
     decode::{Period, Size, Tried, section, words},
     paginator::PaginatorFile,
     problem::Problems,
-    source::{CircuitRule, Client, Limit, QuotaHeaders, ResetUnit, Retry, Timeouts},
+    source::{
+        CircuitRule, Client, Limit, Network, ProxyRule, QuotaHeaders, ResetUnit, Retry, Timeouts,
+    },
     tree::Node,
 };
 
@@ -41,6 +44,12 @@ section! {
         timeouts: Tried<TimeoutsFile>; section,
         /// When a refused credential is not sent any more, so that the API does not lock it. `enabled: false` switches it off.
         circuit: Tried<CircuitFile>; section,
+        /// What we call ourselves in the header `User-Agent`. Left out: rosterd and its version.
+        user_agent: String,
+        /// Proxy to the API and to the servers of its tokens: `http://user:password@proxy.example.com:3128`; `none` for no proxy at all. Left out: as `HTTPS_PROXY` and `NO_PROXY` of the environment say.
+        proxy: Secret,
+        /// Whom we trust, and what we show of ourselves.
+        tls: Tried<TlsFile>; section,
         /// Largest body of an answer, decompressed. A larger one fails the run.
         max_body: Size = "64MiB",
         /// Lets `base_url` be plain http to a host that is not loopback: anyone on the way reads the key.
@@ -99,6 +108,18 @@ section! {
         max_wait: Period = "60s",
         /// Statuses that are tried again. Failures of the connection are too.
         statuses: Vec<u16> = "[429, 500, 502, 503, 504]",
+    }
+}
+
+section! {
+    /// Certificates and keys as PEM: `${file:/etc/rosterd/client.pem}`. That the API's certificate is checked cannot be switched off.
+    pub(super) struct TlsFile {
+        /// Authorities that are trusted besides those of the system.
+        ca: Secret,
+        /// Our certificate, with those between it and its authority. Shown to the API and to the servers of its tokens.
+        certificate: Secret,
+        /// The key of `certificate`, without a password.
+        key: Secret,
     }
 }
 
@@ -164,6 +185,7 @@ impl ClientFile {
             let file = file.as_ref();
             file.map(|file| file.resolve(node.nearest(&["limit_headers"]), problems))
         });
+        let network = self.network(node, problems);
         let auth = match auth {
             Some(auth) => Some(auth?),
             None => None,
@@ -189,10 +211,71 @@ impl ClientFile {
             quota,
             retry: retry?,
             timeouts: self.timeouts.0.as_ref()?.resolve(),
+            network,
             circuit: self.circuit.0.as_ref()?.resolve(),
             max_body: self.max_body.0,
             allow_http: self.allow_http,
         })
+    }
+
+    fn network(&self, node: &Node, problems: &mut Problems) -> Network {
+        if let Some(name) = &self.user_agent
+            && (name.trim().is_empty() || !name.bytes().all(|b| (0x20..0x7f).contains(&b)))
+        {
+            node.nearest(&["user_agent"])
+                .wrong(problems, "expected a text of plain ASCII signs");
+        }
+        let proxy = match &self.proxy {
+            None => ProxyRule::Environment,
+            Some(proxy) if proxy.expose() == "none" => ProxyRule::None,
+            Some(proxy) => {
+                let url = Url::parse(proxy.expose()).ok();
+                if !url
+                    .is_some_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+                {
+                    node.nearest(&["proxy"]).wrong(
+                        problems,
+                        "expected none, or a URL that begins with http:// or https://",
+                    );
+                }
+                ProxyRule::Through(proxy.clone())
+            }
+        };
+        let at = node.nearest(&["tls"]);
+        let tls = self.tls.0.as_ref();
+        let ca = tls.and_then(|tls| tls.ca.clone());
+        if let Some(ca) = &ca
+            && !holds_certificates(ca)
+        {
+            at.nearest(&["ca"])
+                .wrong(problems, "expected certificates as PEM");
+        }
+        let identity = match tls.map(|tls| (&tls.certificate, &tls.key)) {
+            Some((Some(certificate), Some(key))) => {
+                if !holds_certificates(certificate) {
+                    at.nearest(&["certificate"])
+                        .wrong(problems, "expected a certificate as PEM");
+                }
+                if PrivateKeyDer::from_pem_slice(key.expose().as_bytes()).is_err() {
+                    at.nearest(&["key"]).wrong(
+                        problems,
+                        "expected a private key as PEM, without a password",
+                    );
+                }
+                Some((certificate.clone(), key.clone()))
+            }
+            Some((None, None)) | None => None,
+            Some(_) => {
+                at.wrong(problems, "`certificate` and `key` need each other");
+                None
+            }
+        };
+        Network {
+            user_agent: self.user_agent.clone(),
+            proxy,
+            ca,
+            identity,
+        }
     }
 
     fn check_base_url(&self, node: &Node, problems: &mut Problems) {
@@ -320,6 +403,12 @@ impl TimeoutsFile {
             total: self.total.0,
         }
     }
+}
+
+/// Whether there are certificates, and nothing else that looks like one.
+fn holds_certificates(pem: &Secret) -> bool {
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.expose().as_bytes()).collect();
+    all.is_ok_and(|all| !all.is_empty())
 }
 
 /// Whether requests to the URL stay on this machine.

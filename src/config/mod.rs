@@ -73,6 +73,8 @@ mod path;
 
 pub mod problem;
 
+mod vars;
+
 mod effective;
 
 mod reference;
@@ -241,6 +243,7 @@ impl Config {
                     .map(|(_, value)| value.clone()),
             );
             secrets.extend(source.client.auth.iter().flat_map(Auth::secrets));
+            secrets.extend(source.client.network.secrets());
             let endpoints = source.resources.iter().map(|resource| &resource.endpoint);
             let own = endpoints.filter_map(|endpoint| endpoint.auth.as_ref());
             secrets.extend(own.flat_map(Auth::secrets));
@@ -307,6 +310,7 @@ fn build(
     };
     let mut root = layers::overlay(root, environment, problems);
     interpolate::fill(&mut root, environment, problems);
+    fill_vars(&mut root, problems);
     spread_defaults(&mut root);
     let mut file = ConfigFile::decode(&root, problems)?;
     let (database_node, daemon_node) = (root.nearest(&["database"]), root.nearest(&["daemon"]));
@@ -383,6 +387,17 @@ fn mask(value: &mut Value, secrets: &[Secret]) {
         Value::Array(list) => list.iter_mut().for_each(|value| mask(value, secrets)),
         Value::Object(map) => map.values_mut().for_each(|value| mask(value, secrets)),
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+fn fill_vars(root: &mut Node, problems: &mut Problems) {
+    if let Content::Map(map) = &mut root.content
+        && let Some(sources) = map.get_mut("sources")
+        && let Content::Map(sources) = &mut sources.node.content
+    {
+        for entry in sources.values_mut() {
+            vars::fill(&mut entry.node, problems);
+        }
     }
 }
 

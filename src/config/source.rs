@@ -58,6 +58,8 @@ pub struct Client {
     pub quota: Option<QuotaHeaders>,
     pub retry: Retry,
     pub timeouts: Timeouts,
+    /// How the API is reached.
+    pub network: Network,
     /// When a refused credential is not sent any more. `None`: it always is.
     pub circuit: Option<CircuitRule>,
     /// Largest decoded body in bytes. Larger ones fail the run, whatever the API says of the length.
@@ -109,6 +111,44 @@ pub struct Retry {
     /// Longest single wait. A `Retry-After` beyond it ends the run as rate limited.
     pub max_wait: Duration,
     pub statuses: Vec<u16>,
+}
+
+/// The way to the API: who we say we are, whom we trust, through whom we go.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Network {
+    /// `None`: rosterd and its version.
+    pub user_agent: Option<String>,
+    pub proxy: ProxyRule,
+    /// Certificates (PEM) that are trusted besides the system's.
+    pub ca: Option<Secret>,
+    /// Certificate and key (PEM) that we show, to the API and to the servers of its tokens.
+    pub identity: Option<(Secret, Secret)>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum ProxyRule {
+    /// As the environment says.
+    #[default]
+    Environment,
+    None,
+    /// May hold a user and a password.
+    Through(Secret),
+}
+
+impl Network {
+    /// Everything in it that must not be seen.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<Secret> {
+        let mut secrets = Vec::new();
+        if let ProxyRule::Through(proxy) = &self.proxy {
+            secrets.push(proxy.clone());
+            let url = Url::parse(proxy.expose()).ok();
+            let password = url.as_ref().and_then(Url::password);
+            secrets.extend(password.map(|password| Secret::new(password.to_owned())));
+        }
+        secrets.extend(self.identity.iter().map(|(_, key)| key.clone()));
+        secrets
+    }
 }
 
 /// When a refused credential is not sent any more, and for how long.

@@ -34,6 +34,42 @@ pub struct TokenAuth {
     /// How the token is written in the requests that it opens, and where it goes.
     pub form: Form,
     pub place: Place,
+    /// Where the answer names the address of the API.
+    pub base_url: Option<BaseRule>,
+}
+
+/// Where a login's answer names the API's address, and which addresses are admitted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaseRule {
+    pub path: DottedPath,
+    /// Host names; `*.` in front stands for any labels.
+    pub hosts: Vec<String>,
+}
+
+impl BaseRule {
+    /// Whether credentials may go there: https (or loopback), an admitted host, no odd port, no user.
+    #[must_use]
+    pub fn admits(&self, url: &Url) -> bool {
+        let local = is_loopback(url);
+        let plain = url.scheme() == "https" || url.scheme() == "http" && local;
+        let Some(host) = url.host_str().map(str::to_ascii_lowercase) else {
+            return false;
+        };
+        let named = self.hosts.iter().any(|pattern| {
+            let pattern = pattern.to_ascii_lowercase();
+            match pattern.strip_prefix('*') {
+                Some(suffix) => host.len() > suffix.len() && host.ends_with(suffix),
+                None => host == pattern,
+            }
+        });
+        plain
+            && named
+            && (local || url.port().is_none())
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none()
+    }
 }
 
 /// What the request holds besides what always stands in it.
@@ -210,6 +246,18 @@ section! {
         name: String = "Authorization",
         /// How it is written there. Left out: `Bearer {token}` in a header, `{token}` elsewhere.
         template: String,
+        /// For APIs whose login says at which address to ask from then on, instead of `client.base_url`.
+        base_url: Tried<LoginBaseFile>,
+    }
+}
+
+section! {
+    /// The API's address in a login's answer.
+    pub(super) struct LoginBaseFile {
+        /// Place of the address in the answer: `restUrl`.
+        path: DottedPath; required,
+        /// Hosts that are admitted: `rest.example.com`, `*.example.com`. Any other address ends the run; nothing is sent there.
+        hosts: Vec<String>; required,
     }
 }
 
@@ -261,6 +309,7 @@ impl ClientCredentialsFile {
             lifetime: self.default_token_expiration.0,
             form,
             place,
+            base_url: None,
         })))
     }
 }
@@ -299,6 +348,7 @@ impl RefreshTokenFile {
             lifetime: self.default_token_expiration.0,
             form,
             place,
+            base_url: None,
         })))
     }
 }
@@ -308,6 +358,13 @@ impl SessionFile {
         let login = node.nearest(&["request"]);
         let request = match &self.request.0 {
             Some(file) => file.resolve(login, problems),
+            None => None,
+        };
+        let base_url = match &self.base_url {
+            Some(Tried(file)) => {
+                let at = node.nearest(&["base_url"]);
+                file.as_ref().map(|file| file.resolve(at, problems))
+            }
             None => None,
         };
         let (form, place) = ways(
@@ -325,7 +382,35 @@ impl SessionFile {
             lifetime: self.lifetime.0,
             form,
             place,
+            base_url,
         })))
+    }
+}
+
+impl LoginBaseFile {
+    fn resolve(&self, node: &Node, problems: &mut Problems) -> BaseRule {
+        let fits = |pattern: &String| {
+            let (name, least) = match pattern.strip_prefix("*.") {
+                Some(rest) => (rest, 2),
+                None => (pattern.as_str(), 1),
+            };
+            let labels: Vec<&str> = name.split('.').collect();
+            labels.len() >= least
+                && labels.iter().all(|label| {
+                    let mut signs = label.bytes();
+                    !label.is_empty() && signs.all(|b| b.is_ascii_alphanumeric() || b == b'-')
+                })
+        };
+        if self.hosts.is_empty() || !self.hosts.iter().all(fits) {
+            node.nearest(&["hosts"]).wrong(
+                problems,
+                "expected names of hosts such as rest.example.com or *.example.com",
+            );
+        }
+        BaseRule {
+            path: self.path.clone(),
+            hosts: self.hosts.clone(),
+        }
     }
 }
 

@@ -4,7 +4,11 @@
 //! in it) as `Referer`, retries on its own behind the limiter's back, waits for ever, and prints
 //! whole URLs in its errors. All of that is switched off here, and its errors do not leave this file.
 
-use std::{error::Error as StdError, time::Duration};
+use std::{
+    error::Error as StdError,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -29,11 +33,19 @@ use super::{
 };
 use crate::{
     clock,
-    config::{self, source::QuotaHeaders},
+    config::{
+        self,
+        source::{ProxyRule, QuotaHeaders},
+    },
 };
 
 /// Most bytes reserved because the API announced them, before any has come.
 const RESERVE: u64 = 4 << 20;
+
+/// Addresses of past logins that are remembered.
+const MOST_ADMITTED: usize = 4;
+
+const USER_AGENT: &str = concat!("rosterd/", env!("CARGO_PKG_VERSION"));
 
 /// Most bytes of an error's body that rules look at.
 const REFUSAL: u64 = 256 << 10;
@@ -42,6 +54,8 @@ const REFUSAL: u64 = 256 << 10;
 pub(super) struct Client {
     http: reqwest::Client,
     base: Url,
+    /// Addresses that logins named and the configuration admits, the newest last.
+    admitted: Mutex<Vec<Url>>,
     /// `client.headers`, and what we say of ourselves.
     headers: HeaderMap,
     max_body: u64,
@@ -114,8 +128,9 @@ impl Client {
         rustls::crypto::ring::default_provider()
             .install_default()
             .ok();
+        let network = &config.network;
         let mut builder = reqwest::Client::builder()
-            .user_agent(concat!("rosterd/", env!("CARGO_PKG_VERSION")))
+            .user_agent(network.user_agent.as_deref().unwrap_or(USER_AGENT))
             .https_only(!plain)
             .connect_timeout(config.timeouts.connect)
             .read_timeout(config.timeouts.read)
@@ -124,17 +139,35 @@ impl Client {
             .referer(false)
             .retry(retry::never())
             .pool_max_idle_per_host(config.max_in_flight);
-        if loopback {
-            // A proxy from the environment would look for the API on its own machine.
-            builder = builder.no_proxy();
-        }
-        if plain {
+        builder = match &network.proxy {
+            ProxyRule::Through(proxy) => {
+                let proxy = reqwest::Proxy::all(proxy.expose()).map_err(|_| Error::Client)?;
+                builder.proxy(proxy)
+            }
+            // A proxy from the environment would look for a loopback API on its own machine.
+            ProxyRule::Environment if !loopback => builder,
+            ProxyRule::Environment | ProxyRule::None => builder.no_proxy(),
+        };
+        let trusted = match &network.ca {
+            Some(ca) => reqwest::Certificate::from_pem_bundle(ca.expose().as_bytes())
+                .map_err(|_| Error::Client)?,
+            None => Vec::new(),
+        };
+        builder = match plain {
             // Loads no CA certificates: a machine without any may still ask its own loopback.
-            builder = builder.tls_certs_only([]);
+            true => builder.tls_certs_only(trusted),
+            false => builder.tls_certs_merge(trusted),
+        };
+        if let Some((certificate, key)) = &network.identity {
+            let pem = format!("{}\n{}", certificate.expose(), key.expose());
+            let identity =
+                reqwest::Identity::from_pem(pem.as_bytes()).map_err(|_| Error::Client)?;
+            builder = builder.identity(identity);
         }
         Ok(Self {
             http: builder.build().map_err(|_| Error::Client)?,
             base,
+            admitted: Mutex::default(),
             headers,
             max_body: config.max_body,
             statuses: config.retry.statuses.clone(),
@@ -145,6 +178,23 @@ impl Client {
     /// The configured origin.
     pub(super) fn base(&self) -> &Url {
         &self.base
+    }
+
+    /// Lets requests go to an address besides the configured one.
+    pub(super) fn admit(&self, base: &Url) {
+        let mut admitted = self.admitted.lock().unwrap_or_else(PoisonError::into_inner);
+        if !admitted.contains(base) {
+            // Walks of a session that ended may still be at the one before.
+            if admitted.len() >= MOST_ADMITTED {
+                admitted.remove(0);
+            }
+            admitted.push(base.clone());
+        }
+    }
+
+    fn may_ask(&self, url: &Url) -> bool {
+        let admitted = self.admitted.lock().unwrap_or_else(PoisonError::into_inner);
+        same_origin(&self.base, url) || admitted.iter().any(|base| same_origin(base, url))
     }
 
     /// Signs and sends a request, and waits for the headers of an answer whose status is good.
@@ -165,7 +215,7 @@ impl Client {
         signer: Option<&Signer>,
         total: Option<Duration>,
     ) -> Result<Head, Error> {
-        if !same_origin(&self.base, &draft.url) {
+        if !self.may_ask(&draft.url) {
             return Err(Error::ForeignLink {
                 host: host_of(&draft.url),
             });

@@ -54,6 +54,10 @@ pub enum Error {
     TokenRefused { status: u16, at: Address },
     #[error("the answer of {at} holds no token where one was expected")]
     TokenMissing { at: Address },
+    #[error(
+        "the login names {host} as the API's address, which is not admitted; nothing was sent there"
+    )]
+    ForeignBase { host: Box<str> },
     #[error("there is no refresh token: neither in the configuration nor in the database")]
     NoRefreshToken,
     #[error("this credential needs a place where it is kept")]
@@ -251,6 +255,7 @@ impl Error {
             | Self::PaginatorUnknown { .. }
             | Self::TokenRefused { .. }
             | Self::TokenMissing { .. }
+            | Self::ForeignBase { .. }
             | Self::NoRefreshToken
             | Self::NoVault
             | Self::Vault(_)
@@ -351,6 +356,12 @@ impl Error {
                 Class::Auth,
                 "token_missing",
                 "compare client.auth.token_path with the answer of the token's server",
+                false,
+            ),
+            Self::ForeignBase { .. } => (
+                Class::Auth,
+                "foreign_base_url",
+                "if the address is the vendor's, add its host to client.auth.base_url.hosts",
                 false,
             ),
             Self::NoRefreshToken => (

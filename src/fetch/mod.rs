@@ -12,6 +12,7 @@ use std::{fmt, ops::Range, sync::Arc};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 use crate::config::{
     self,
@@ -127,6 +128,22 @@ impl Api {
     /// What would keep the walk from starting: a path or header that cannot be sent.
     pub fn describe(&self, plan: &WalkPlan) -> Result<String, Error> {
         request::describe(self.client.base(), plan)
+    }
+
+    /// Where a walk asks: the configured address, or the one that the login of its credential names.
+    async fn base_for(&self, credential: &credential::Credential) -> Result<Url, Error> {
+        let tokens = credential.signer.as_ref().and_then(auth::Signer::tokens);
+        let Some(tokens) = tokens.filter(|tokens| tokens.names_base()) else {
+            return Ok(self.client.base().clone());
+        };
+        let pass = credential.circuit.pass()?;
+        let base = tokens.base().await;
+        if let Err(Error::TokenRefused { status, .. }) = &base {
+            pass.refused(*status, true);
+        }
+        let base = base?.unwrap_or_else(|| self.client.base().clone());
+        self.client.admit(&base);
+        Ok(base)
     }
 
     /// Starts to walk. Requests begin at once, a few pages ahead of [`Walk::next`].

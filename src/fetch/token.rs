@@ -18,10 +18,11 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde_json::Value;
 use tokio::{sync::Mutex, time::Instant};
 use tracing::Instrument as _;
-use url::form_urlencoded;
+use url::{Url, form_urlencoded};
 
 use super::{
     Address, Error,
+    address::host_of,
     auth::{Signer, header_name, secret_value},
     client::{Answer, Client},
     request::{Draft, encoded, method},
@@ -32,7 +33,7 @@ use crate::{
     config::{
         self, Secret,
         endpoint::{DottedPath, Step},
-        token::{Grant, TokenAuth, TokenBody, TokenRequest},
+        token::{BaseRule, Grant, TokenAuth, TokenBody, TokenRequest},
     },
 };
 
@@ -66,6 +67,8 @@ struct Held {
     renew_at: Instant,
     /// The API said so.
     refused: bool,
+    /// The API's address, where the login names it.
+    base: Option<Url>,
 }
 
 /// What a token's server gives.
@@ -74,6 +77,7 @@ struct Given {
     life: Duration,
     /// Voids the one that it was asked with.
     refresh: Option<Secret>,
+    base: Option<Url>,
 }
 
 impl Tokens {
@@ -124,12 +128,13 @@ impl Tokens {
         let this = Arc::clone(&self);
         let renewing = async move {
             let refused = before.filter(|held| held.refused).map(|held| held.token);
-            let (token, left) = this.renew(refused.as_ref()).await?;
+            let (token, left, base) = this.renew(refused.as_ref()).await?;
             this.generation.fetch_add(1, Ordering::SeqCst);
             *held = Some(Held {
                 token: token.clone(),
                 renew_at: Instant::now() + left,
                 refused: false,
+                base,
             });
             Ok(token)
         };
@@ -141,6 +146,22 @@ impl Tokens {
                 .map_err(|_| Error::Lost)?,
             (Grant::Refresh { .. } | Grant::Fixed, _) => renewing.await,
         }
+    }
+
+    /// Whether the login says where the API is to be asked.
+    pub(super) fn names_base(&self) -> bool {
+        self.auth.base_url.is_some()
+    }
+
+    /// Where the API is to be asked, if the login says so.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tokens::token`]; [`Error::ForeignBase`].
+    pub(super) async fn base(self: &Arc<Self>) -> Result<Option<Url>, Error> {
+        self.token().await?;
+        let held = self.held.lock().await;
+        Ok(held.as_ref().and_then(|held| held.base.clone()))
     }
 
     /// Which token is in use.
@@ -158,14 +179,20 @@ impl Tokens {
         }
     }
 
-    /// A token other than the refused one, and how long it is to be used.
-    async fn renew(&self, refused: Option<&Secret>) -> Result<(Secret, Duration), Error> {
+    /// A token other than the refused one, how long it is to be used, and where.
+    async fn renew(
+        &self,
+        refused: Option<&Secret>,
+    ) -> Result<(Secret, Duration, Option<Url>), Error> {
         match &self.auth.grant {
             Grant::Fixed => {
                 let given = self.ask(None).await?;
-                Ok((given.token, use_for(given.life)))
+                Ok((given.token, use_for(given.life), given.base))
             }
-            Grant::Refresh { seed, .. } => self.refresh(seed.as_ref(), refused).await,
+            Grant::Refresh { seed, .. } => {
+                let (token, left) = self.refresh(seed.as_ref(), refused).await?;
+                Ok((token, left, None))
+            }
         }
     }
 
@@ -210,6 +237,10 @@ impl Tokens {
             _ => None,
         };
         let life = find(&answer, &self.auth.expires_path);
+        let base = match &self.auth.base_url {
+            Some(rule) => Some(base_of(&answer, rule)?),
+            None => None,
+        };
         Ok(Given {
             token: text(&self.auth.token_path).ok_or_else(missing)?,
             life: life
@@ -219,6 +250,7 @@ impl Tokens {
                 Grant::Refresh { answer, .. } => text(answer),
                 Grant::Fixed => None,
             },
+            base,
         })
     }
 
@@ -242,6 +274,17 @@ impl Tokens {
             other => self.client.read(other?).await,
         }
     }
+}
+
+/// The address that the answer names, if credentials may go there.
+fn base_of(answer: &Value, rule: &BaseRule) -> Result<Url, Error> {
+    let text = find(answer, &rule.path).and_then(Value::as_str);
+    let url = text.and_then(|text| Url::parse(text).ok());
+    let host = url
+        .as_ref()
+        .map_or_else(|| "no readable address".into(), host_of);
+    url.filter(|url| rule.admits(url))
+        .ok_or(Error::ForeignBase { host })
 }
 
 /// How long a token of this life is used.

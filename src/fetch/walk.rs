@@ -58,7 +58,7 @@ impl Walk {
         let counters = Arc::clone(&tally);
         let tracker = TaskTracker::new();
         let driver = async move {
-            let result = match Driver::new(api, plan, cancel, counters) {
+            let result = match Driver::new(api, plan, cancel, counters).await {
                 Ok(driver) if driver.decoder.is_stream() => driver.stream(&sender).await,
                 Ok(driver) => driver.drive(&sender).await,
                 Err(error) => Err(error),
@@ -137,15 +137,20 @@ struct Flight {
 }
 
 impl Driver {
-    fn new(
+    async fn new(
         api: Arc<Api>,
         plan: WalkPlan,
         cancel: CancellationToken,
         tally: Arc<Counters>,
     ) -> Result<Self, Error> {
-        let base = api.client.base();
+        let credential = api.credentials.of(&plan.endpoint)?;
+        let base = &tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Err(Error::Cancelled),
+            base = api.base_for(&credential) => base?,
+        };
         Ok(Self {
-            credential: api.credentials.of(&plan.endpoint)?,
+            credential,
             template: Template::new(base, &plan)?,
             decoder: Arc::new(Decoder::new(&plan.endpoint, api.config.max_body)),
             rules: Arc::new(Rules::new(&plan.endpoint.rules)),

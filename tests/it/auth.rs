@@ -115,3 +115,83 @@ fn logins_that_cannot_be_sent_are_refused() {
         &[(5, "client.auth", "the key `request` is missing")],
     );
 }
+
+#[test]
+fn variables_of_the_source_fill_its_client() {
+    let file = "sources:
+  hr:
+    vars: {tenant: acme, id: '7/x', key: k}
+    client:
+      base_url: https://{vars.tenant}.example.com/t/{vars.id}
+      headers: {X-Tenant: '{vars.id}'}
+      auth: {type: oauth2_client_credentials, access_token_url: 'https://login.example.com/{vars.id}', client_id: '{vars.tenant}', client_secret: s}
+    resources:
+      - {name: a, endpoint: {paginator: single_page}}";
+    let config = config::from_str(file).unwrap_or_else(|problems| panic!("{problems}"));
+    let client = &config.sources[0].client;
+    assert_eq!(client.base_url.as_str(), "https://acme.example.com/t/7%2Fx");
+    assert_eq!(client.headers["X-Tenant"].expose(), "7/x");
+    let Some(config::auth::Auth::Token(token)) = &client.auth else {
+        panic!("a token")
+    };
+    assert_eq!(
+        token.request.url.as_str(),
+        "https://login.example.com/7%2Fx"
+    );
+    // What is filled in cannot become another host.
+    for tenant in ["evil.example/", "a@evil.example", "a#", "evil.example?"] {
+        let hostile = file.replace("tenant: acme", &format!("tenant: '{tenant}'"));
+        let error = config::from_str(&hostile).unwrap_err().to_string();
+        assert!(error.contains("expected a URL"), "{error}");
+    }
+    expect(
+        "headers: {X: '{vars.nobody}'}",
+        PLAIN,
+        &[(5, "client.headers.X", "no such variable")],
+    );
+}
+
+#[test]
+fn ways_to_the_api_that_cannot_be_gone_are_refused() {
+    expect(
+        "user_agent: \"a\\nb\"
+proxy: socks5://proxy.example.com
+tls: {ca: nonsense, certificate: nonsense}
+auth: {type: session, request: {url: 'https://a.example.com'}, base_url: {path: url, hosts: ['*', 'a b', '*.com']}}",
+        PLAIN,
+        &[
+            (5, "client.user_agent", "plain ASCII"),
+            (6, "client.proxy", "http://"),
+            (7, "client.tls", "need each other"),
+            (7, "client.tls.ca", "as PEM"),
+            (8, "client.auth.base_url.hosts", "names of hosts"),
+        ],
+    );
+    expect(
+        "tls: {certificate: nonsense, key: nonsense}",
+        PLAIN,
+        &[
+            (5, "client.tls.certificate", "as PEM"),
+            (5, "client.tls.key", "as PEM"),
+        ],
+    );
+}
+
+#[test]
+fn a_refresh_token_needs_a_place_where_it_is_kept_once() {
+    let token = "{type: oauth2_refresh_token, access_token_url: 'https://a.example.com', client_auth: basic}";
+    expect(
+        &format!("auth: {token}"),
+        &format!("- {{name: a, endpoint: {{paginator: single_page, auth: {token}}}}}"),
+        &[
+            (5, "client.auth", "needs `credential_store.key`"),
+            (5, "client.auth.client_auth", "needs `client_id`"),
+            (7, "resources[0].endpoint.auth", "belongs in `client.auth`"),
+            (
+                7,
+                "resources[0].endpoint.auth.client_auth",
+                "needs `client_id`",
+            ),
+        ],
+    );
+}

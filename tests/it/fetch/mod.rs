@@ -9,7 +9,7 @@ use rosterd::{
         auth::Auth,
         endpoint::{DottedPath, Endpoint, Method, Selector, Step},
         paginator::Paginator,
-        source::{Client, Retry, Timeouts},
+        source::{Client, Network, Retry, Timeouts},
     },
     fetch::{self, Ending, Error, Page, Tally, WalkPlan},
 };
@@ -19,6 +19,8 @@ use tokio_util::sync::CancellationToken;
 mod circuit;
 
 mod faults;
+
+mod network;
 
 mod keys;
 
@@ -112,6 +114,7 @@ fn source(url: &str) -> Source {
                 total: Duration::from_secs(10),
             },
             circuit: None,
+            network: Network::default(),
             max_body: 8 << 20,
             allow_http: false,
         },
