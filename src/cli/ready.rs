@@ -30,12 +30,16 @@ macro_rules! ready {
 
 /// All of them, by name.
 pub const ALL: &[Ready] = ready![
+    "ashby",
     "bamboohr",
     "deputy",
     "factorial",
+    "greenhouse",
     "hibob",
+    "lever",
     "merge",
     "personio",
+    "successfactors",
     "teamtailor",
     "workable",
     "workday-raas"

@@ -41,6 +41,16 @@ fn job_info(asked: &Asked, data: &mut Data) -> Answer {
     Answer::json(&json!({"table": "jobInfo", "employees": map}))
 }
 
+fn time_off(asked: &Asked, data: &mut Data) -> Answer {
+    let (start, end) = (asked.param("start").unwrap(), asked.param("end").unwrap());
+    assert!(start.len() == 10 && end.len() == 10, "{start} {end}");
+    let found: Vec<&Value> = data["time off"]
+        .iter()
+        .filter(|one| (start..=end).contains(&one["start"].as_str().unwrap()))
+        .collect();
+    Answer::json(&json!(found))
+}
+
 fn employee(id: &str, title: &str) -> Value {
     json!({"employeeId": id, "firstName": "Jo", "jobTitle": title, "dateOfBirth": "1990-01-01"})
 }
@@ -54,6 +64,7 @@ async fn stage() -> Stage {
     let routes = [
         route("GET", "/api/v1/employees", employees),
         route("GET", "/api/v1/employees/changed/tables/jobInfo", job_info),
+        route("GET", "/api/v1/time_off/requests", time_off),
     ];
     let fake = Fake::new(guard, routes).await;
     Stage::new(
@@ -80,9 +91,9 @@ async fn bamboohr_employees_are_read_through_an_overload() {
         stage.columns("bamboohr.employees").await,
         ["employee_id", "first_name", "job_title"]
     );
-    stage
-        .fake
-        .change("employees", |all| all[0] = employee("1", "Chef"));
+    stage.fake.change("employees", |all| {
+        all[0] = employee("1", "Chef");
+    });
     stage.sync("employees").await;
     assert_eq!(stage.counts().await, "0 1 2 0");
 }
@@ -112,4 +123,29 @@ async fn bamboohr_tables_are_a_map_by_employee_and_only_the_changed_ones_come() 
         "{requests:?}"
     );
     assert_eq!(stage.counts().await, "1 0 1 0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bamboohr_time_off_is_read_into_the_future() {
+    let stage = stage().await;
+    let ahead = (chrono::Utc::now() + chrono::TimeDelta::days(300))
+        .format("%Y-%m-%d")
+        .to_string();
+    for (id, start) in [("70", "2026-02-02"), ("71", ahead.as_str())] {
+        stage.fake.put("time off", json!({"id": id, "employeeId": "1", "start": start, "end": start, "type": {"name": "Sick"}, "notes": {"employee": "flu"}}));
+    }
+    stage.sync("time_off").await;
+    assert_eq!(
+        stage
+            .rows("select id from bamboohr.time_off order by 1")
+            .await,
+        json!([{"id": "70"}, {"id": "71"}])
+    );
+    assert!(
+        !stage
+            .columns("bamboohr.time_off")
+            .await
+            .iter()
+            .any(|c| c.contains("type") || c.contains("notes"))
+    );
 }

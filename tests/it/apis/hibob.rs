@@ -18,13 +18,23 @@ fn people(asked: &Asked, data: &mut Data) -> Answer {
     Answer::json(&json!({"employees": found}))
 }
 
+fn changes(asked: &Asked, data: &mut Data) -> Answer {
+    data.entry("asked since".to_owned())
+        .or_default()
+        .push(asked.param("since").unwrap().into());
+    Answer::json(&json!({"changes": data["changes"]}))
+}
+
 fn person(id: &str, title: &str, status: &str) -> Value {
     json!({"id": id, "displayName": "Jo", "work": {"title": title}, "internal": {"status": status}, "home": {"address": "Main St"}})
 }
 
 async fn stage() -> Stage {
     let guard = wants_headers([("authorization", basic("h-user", "h-token"))]);
-    let routes = [route("POST", "/v1/people/search", people)];
+    let routes = [
+        route("POST", "/v1/people/search", people),
+        route("GET", "/v1/timeoff/requests/changes", changes),
+    ];
     let fake = Fake::new(guard, routes).await;
     for (id, title, status) in [
         ("332", "Cook", "Active"),
@@ -57,9 +67,25 @@ async fn hibob_people_are_searched_with_leavers_and_only_changes_are_written() {
             .iter()
             .any(|column| column.contains("home"))
     );
-    stage
-        .fake
-        .change("people", |all| all[0] = person("332", "Chef", "Active"));
+    stage.fake.change("people", |all| {
+        all[0] = person("332", "Chef", "Active");
+    });
     stage.sync("people").await;
     assert_eq!(stage.counts().await, "0 1 2 0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hibob_changes_of_time_off_are_asked_for_from_the_last_run_on() {
+    let stage = stage().await;
+    stage.fake.put("changes", json!({"requestId": 7, "changeType": "Created", "employeeId": "332", "startDate": "2026-08-01", "policyTypeDisplayName": "Sick"}));
+    stage.sync("time_off_changes").await;
+    assert_eq!(
+        stage.columns("hibob.time_off_changes").await,
+        ["change_type", "employee_id", "request_id", "start_date"]
+    );
+    let requests = stage.sync("time_off_changes").await;
+    let since: chrono::DateTime<chrono::Utc> =
+        requests[0].split("since=").nth(1).unwrap().parse().unwrap();
+    let age = chrono::Utc::now() - since;
+    assert!((55..=125).contains(&age.num_minutes()), "{requests:?}");
 }

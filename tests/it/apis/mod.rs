@@ -17,17 +17,25 @@ use crate::support::sync::Bench;
 
 pub(crate) mod fake;
 
+mod ashby;
+
 mod bamboohr;
 
 mod deputy;
 
 mod factorial;
 
+mod greenhouse;
+
 mod hibob;
+
+mod lever;
 
 mod merge;
 
 mod personio;
+
+mod successfactors;
 
 mod teamtailor;
 

@@ -31,12 +31,35 @@ fn employees(asked: &Asked, data: &mut Data) -> Answer {
     Answer::json(&json!({"success": true, "metadata": {"total_pages": 2}, "data": page}))
 }
 
+fn absences(asked: &Asked, data: &mut Data) -> Answer {
+    let since = asked.param("updated_since");
+    assert!(since.is_none_or(|day| day.len() == 10), "{since:?}");
+    let size = asked.number("limit", 200);
+    let found: Vec<Value> = data["absences"]
+        .iter()
+        .filter(|one| {
+            since.is_none_or(|day| one["attributes"]["updated_at"].as_str().unwrap() >= day)
+        })
+        .cloned()
+        .collect();
+    let (page, _) = slice(&found, (asked.number("offset", 1) - 1) * size, size);
+    Answer::json(&json!({"success": true, "data": page}))
+}
+
 fn employee(id: i64, name: &str, modified: &str) -> Value {
     let field = |value: Value| json!({"label": "x", "value": value, "type": "standard"});
     json!({"type": "Employee", "attributes": {
         "id": field(json!(id)), "first_name": field(json!(name)), "has_car": field(json!(false)), "gender": field(json!("x")),
         "department": field(json!({"type": "Department", "attributes": {"id": 7, "name": "Kitchen"}})),
         "fix_salary": field(json!(4200.50)), "last_modified_at": field(json!(modified)),
+    }})
+}
+
+fn absence(id: i64, updated: &str) -> Value {
+    json!({"type": "TimeOffPeriod", "attributes": {
+        "id": id, "start_date": "2026-07-01T00:00:00+02:00", "days_count": 2.5, "updated_at": updated,
+        "time_off_type": {"type": "TimeOffType", "attributes": {"id": 1, "name": "Sick days"}},
+        "employee": {"type": "Employee", "attributes": {"id": {"label": "", "value": 9}, "email": {"label": "", "value": "x@x.example"}}},
     }})
 }
 
@@ -48,6 +71,7 @@ async fn stage() -> Stage {
     let routes = [
         open_route("POST", "/v1/auth", login),
         route("GET", "/v1/company/employees", employees),
+        route("GET", "/v1/company/time-offs", absences),
     ];
     let fake = Fake::new(guard, routes).await;
     Stage::new(
@@ -93,4 +117,41 @@ async fn personio_employees_lose_their_envelopes() {
         "{requests:?}"
     );
     assert_eq!(stage.counts().await.split(' ').nth(1), Some("1"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn personio_absences_come_by_pages_and_by_days() {
+    let stage = stage().await;
+    for id in 1..=201 {
+        stage
+            .fake
+            .put("absences", absence(id, "2026-01-10T10:00:00+01:00"));
+    }
+    let requests = stage.sync("absences").await;
+    assert!(
+        requests.iter().any(|request| request.contains("offset=2")),
+        "{requests:?}"
+    );
+    assert_eq!(
+        stage
+            .rows("select count(*) as n, max(employee_id) as e from personio.absences")
+            .await,
+        json!([{"n": 201, "e": 9}])
+    );
+    let columns = stage.columns("personio.absences").await;
+    assert_eq!(
+        columns,
+        [
+            "days_count",
+            "employee_id",
+            "id",
+            "start_date",
+            "updated_at"
+        ]
+    );
+    let requests = stage.sync("absences").await;
+    assert!(
+        requests[1].contains("updated_since=2026-01-08"),
+        "{requests:?}"
+    );
 }
