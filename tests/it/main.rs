@@ -8,9 +8,9 @@ mod answers;
 
 mod api_trouble;
 
-mod auth;
-
 mod apis;
+
+mod auth;
 
 mod boundaries;
 
@@ -24,12 +24,12 @@ mod config;
 
 mod configuration;
 
-mod credentials;
-
 mod contracts;
 
 #[cfg(feature = "failpoints")]
 mod crash;
+
+mod credentials;
 
 mod database_trouble;
 
@@ -84,3 +84,5 @@ mod support;
 mod traces;
 
 mod ways;
+
+mod wrong_files;

@@ -128,7 +128,7 @@ async fn bamboohr_tables_are_a_map_by_employee_and_only_the_changed_ones_come() 
 #[tokio::test(flavor = "multi_thread")]
 async fn bamboohr_time_off_is_read_into_the_future() {
     let stage = stage().await;
-    let ahead = (chrono::Utc::now() + chrono::TimeDelta::days(300))
+    let ahead = (rosterd::clock::now() + chrono::TimeDelta::days(300))
         .format("%Y-%m-%d")
         .to_string();
     for (id, start) in [("70", "2026-02-02"), ("71", ahead.as_str())] {

@@ -86,6 +86,6 @@ async fn hibob_changes_of_time_off_are_asked_for_from_the_last_run_on() {
     let requests = stage.sync("time_off_changes").await;
     let since: chrono::DateTime<chrono::Utc> =
         requests[0].split("since=").nth(1).unwrap().parse().unwrap();
-    let age = chrono::Utc::now() - since;
+    let age = rosterd::clock::now() - since;
     assert!((55..=125).contains(&age.num_minutes()), "{requests:?}");
 }

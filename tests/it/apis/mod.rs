@@ -33,6 +33,8 @@ mod lever;
 
 mod merge;
 
+mod odd;
+
 mod personio;
 
 mod successfactors;
@@ -62,6 +64,23 @@ impl Stage {
             fake,
             bench: Bench::new().await,
             config,
+        }
+    }
+
+    /// A configuration of the test's own.
+    pub(crate) async fn of(fake: Fake, config: &str) -> Self {
+        Self {
+            fake,
+            bench: Bench::new().await,
+            config: config::from_str(config).unwrap_or_else(|problems| panic!("{problems}")),
+        }
+    }
+
+    /// The same with another configuration.
+    pub(crate) fn with(self, config: &str) -> Self {
+        Self {
+            config: config::from_str(config).unwrap_or_else(|problems| panic!("{problems}")),
+            ..self
         }
     }
 

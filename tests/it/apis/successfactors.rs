@@ -1,4 +1,4 @@
-//! SAP SuccessFactors: OData v2 with its dates, server paging and effective-dated rows.
+//! SAP `SuccessFactors`: `OData` v2 with its dates, server paging and effective-dated rows.
 
 use serde_json::{Value, json};
 
@@ -118,7 +118,7 @@ async fn successfactors_periods_are_kept_apart_and_dates_are_dates() {
             "2021-01-01T00:00:00Z",
             "Master baker",
             "2026-02-01T00:00:00Z",
-        )
+        );
     });
     let requests = stage.sync("jobs").await;
     assert!(
