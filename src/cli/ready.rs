@@ -38,11 +38,13 @@ pub const ALL: &[Ready] = ready![
     "hibob",
     "lever",
     "merge",
+    "paycor",
     "personio",
     "successfactors",
     "teamtailor",
     "workable",
-    "workday-raas"
+    "workday-raas",
+    "zoho-people"
 ];
 
 /// The one of this name.

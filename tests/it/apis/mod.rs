@@ -35,6 +35,8 @@ mod merge;
 
 mod odd;
 
+mod paycor;
+
 mod personio;
 
 mod successfactors;
@@ -44,6 +46,8 @@ mod teamtailor;
 mod workable;
 
 mod workday_raas;
+
+mod zoho_people;
 
 use fake::Fake;
 
