@@ -174,23 +174,6 @@ impl EndpointFile {
                 .map(|file| file.initial_value.is_some() || file.first.is_some()),
             end: incremental.is_some_and(IncrementalFile::has_end),
         };
-        let path = self.path.get_or_insert_with(|| name.to_owned()).clone();
-        let mut bound = Vec::new();
-        let param = |name: &str| Some(self.params.as_ref()?.get(name)?.value.clone());
-        let at = node.nearest(&["path"]);
-        let path = names
-            .path(&path, param, &mut bound, at, problems)
-            .and_then(|path| check_path(path, base, at, problems));
-        let params = self.plain_params(names, &bound, node, problems);
-        let headers = self.plain_headers(names, node, problems);
-        let body = self.plain_body(names, node, problems);
-        let selector = Selector::parse(&self.data_selector);
-        if selector.is_none() {
-            node.nearest(&["data_selector"]).wrong(
-                problems,
-                "expected a path such as data or result.items, or a JSONPath of RFC 9535 such as $.data[?@.active]",
-            );
-        }
         let paginator = match &mut self.paginator {
             Some(tried) => tried
                 .0
@@ -204,6 +187,24 @@ impl EndpointFile {
                 None
             }
         };
+        let path = self.path.get_or_insert_with(|| name.to_owned()).clone();
+        let mut bound = Vec::new();
+        let param = |name: &str| Some(self.params.as_ref()?.get(name)?.value.clone());
+        let walked = paginator.as_ref().and_then(Paginator::number_param);
+        let at = node.nearest(&["path"]);
+        let path = names
+            .path(&path, param, walked, &mut bound, at, problems)
+            .and_then(|path| check_path(path, base, at, problems));
+        let params = self.plain_params(names, &bound, node, problems);
+        let headers = self.plain_headers(names, node, problems);
+        let body = self.plain_body(names, node, problems);
+        let selector = Selector::parse(&self.data_selector);
+        if selector.is_none() {
+            node.nearest(&["data_selector"]).wrong(
+                problems,
+                "expected a path such as data or result.items, or a JSONPath of RFC 9535 such as $.data[?@.active]",
+            );
+        }
         let incremental = match &mut self.incremental {
             Some(tried) => {
                 let file = tried.0.as_mut()?;

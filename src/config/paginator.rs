@@ -206,6 +206,17 @@ impl Paginator {
         in_place || self.stop().is_some_and(in_stop)
     }
 
+    /// The parameter that gets the number of a counted page: the one that may stand in the path.
+    pub(super) fn number_param(&self) -> Option<&str> {
+        match self {
+            Self::Counted(counted) => match &counted.position {
+                Target::Query(name) => Some(name),
+                Target::Body(_) => None,
+            },
+            Self::SinglePage | Self::Token(_) | Self::Link(_) | Self::Auto => None,
+        }
+    }
+
     pub(super) fn writes_body(&self) -> bool {
         self.targets()
             .iter()
@@ -256,7 +267,7 @@ section! {
         limit: NonZeroU64; required,
         /// First offset: 0, or 1 where the API counts records from 1.
         offset: u64 = "0",
-        /// Parameter of the query that gets the offset. Left out: `offset`, unless `offset_body_path` is given.
+        /// Parameter of the query that gets the offset, or of the path where that names it as `{offset}`. Left out: `offset`, unless `offset_body_path` is given.
         offset_param: String,
         /// Place in the JSON body that gets the offset, instead of a parameter.
         offset_body_path: DottedPath,
@@ -305,7 +316,7 @@ section! {
         base_page: u64 = "0",
         /// Page to begin with. Left out: `base_page`.
         page: u64,
-        /// Parameter of the query that gets the number. Left out: `page`, unless `page_body_path` is given.
+        /// Parameter of the query that gets the number, or of the path where that names it: `/people/page/{page}`. Left out: `page`, unless `page_body_path` is given.
         page_param: String,
         /// Place in the JSON body that gets the number, instead of a parameter.
         page_body_path: DottedPath,

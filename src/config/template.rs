@@ -37,7 +37,7 @@ pub enum Place {
     EndValue,
     /// A variable of the source.
     Variable(String),
-    /// A parameter of the endpoint that stands in the path instead of the query.
+    /// A parameter that stands in the path instead of the query: one of the endpoint, or the page's number.
     Param(String),
 }
 
@@ -217,11 +217,13 @@ impl Names<'_> {
 
     /// The same for a path, in which every filled value becomes one segment or a part of one.
     ///
-    /// `params`: texts of the parameters that may be named; the names that were are noted in `bound`.
+    /// `param`: values of the parameters that may be named; the names that were are noted in `bound`.
+    /// `walked`: the one that the walk fills anew for each page.
     pub(super) fn path(
         self,
         text: &str,
         param: impl Fn(&str) -> Option<Value>,
+        walked: Option<&str>,
         bound: &mut Vec<String>,
         at: &Node,
         problems: &mut Problems,
@@ -233,6 +235,10 @@ impl Names<'_> {
                     filled.push(piece);
                     continue;
                 };
+                if walked == Some(name.as_str()) {
+                    filled.push(Piece::Place(Place::Param(name)));
+                    continue;
+                }
                 let value = param(&name)
                     .ok_or("the placeholder needs a value of the same name in `endpoint.params`")?;
                 let text = match &value {
@@ -410,7 +416,7 @@ mod tests {
         let mut problems = Problems::default();
         let mut path = |text| {
             let param = |name: &str| (name == "org").then(|| json!("{vars.tenant}-7"));
-            names.path(text, param, &mut Vec::new(), &node, &mut problems)
+            names.path(text, param, None, &mut Vec::new(), &node, &mut problems)
         };
         assert_eq!(
             path("/t/{vars.tenant}/{vars.up}/{org}/x").unwrap(),

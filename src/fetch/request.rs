@@ -18,6 +18,9 @@ use crate::config::{
     template::{self, Piece, Place, path_segment, text_of},
 };
 
+/// Stands in a path where the page's number goes.
+const NUMBER: &str = "~rosterd~number~";
+
 /// A request that may be sent any number of times.
 #[derive(Debug, Clone)]
 pub(super) struct Draft {
@@ -39,6 +42,7 @@ pub(super) struct Template {
     headers: HeaderMap,
     body: Option<Content>,
     paginator: Paginator,
+    number_in_path: bool,
 }
 
 /// A body whose places are filled.
@@ -122,6 +126,10 @@ impl Template {
             },
             headers,
             paginator: endpoint.paginator.clone(),
+            number_in_path: template::pieces(&endpoint.path)
+                .unwrap_or_default()
+                .iter()
+                .any(|piece| matches!(piece, Piece::Place(Place::Param(_)))),
         })
     }
 
@@ -151,14 +159,18 @@ impl Template {
                 Content::Raw(_) => {}
             },
         };
-        let mut link = None;
+        let (mut link, mut number) = (None, None);
         match (&self.paginator, position) {
             (Paginator::Counted(counted), Some(position)) => {
                 let at = match (counted.unit, position) {
                     (Unit::Rows, Position::Offset(at)) | (Unit::Pages, Position::Page(at)) => *at,
                     _ => return Err(Error::BadPosition),
                 };
-                put(&counted.position, at.into());
+                if self.number_in_path {
+                    number = Some(at.to_string());
+                } else {
+                    put(&counted.position, at.into());
+                }
                 if let Some(PageSize { limit, to }) = &counted.size {
                     put(to, (*limit).into());
                 }
@@ -201,6 +213,10 @@ impl Template {
         }
         let url = link.unwrap_or_else(|| {
             let mut url = self.url.clone();
+            if let Some(number) = number {
+                let path = url.path().replace(NUMBER, &number);
+                url.set_path(&path);
+            }
             let text = query_text(&query);
             url.set_query((!text.is_empty()).then_some(&*text));
             url
@@ -428,8 +444,10 @@ fn value_of(place: &Place, plan: &WalkPlan) -> Option<Value> {
             let incremental = plan.endpoint.incremental.as_ref()?;
             incremental.initial_value.as_deref().map(moment)
         }
+        // Each page fills it anew.
+        Place::Param(_) => Some(NUMBER.into()),
         // Filled in when the configuration was read.
-        Place::Variable(_) | Place::Param(_) => None,
+        Place::Variable(_) => None,
     }
 }
 

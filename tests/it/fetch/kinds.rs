@@ -269,6 +269,32 @@ async fn the_last_page_hands_out_the_token_of_the_next_walk() {
 }
 
 #[tokio::test]
+async fn the_number_of_a_page_stands_in_the_path() {
+    let server = Server::start(|asked| {
+        assert!(asked.query.is_empty());
+        let page: i64 = asked.path.rsplit('/').next().unwrap().parse().unwrap();
+        axum::Json(data(page * 10 - 9..=(page * 10).min(25))).into_response()
+    })
+    .await;
+    let text = format!(
+        "sources: {{hr: {{client: {{base_url: '{}'}}, resources: [{{name: people, endpoint: {{path: '/people/page/{{page}}', data_selector: data, paginator: {{type: page_number, base_page: 1, total_path: null}}}}}}]}}}}",
+        server.url
+    );
+    let config = rosterd::config::from_str(&text).unwrap_or_else(|problems| panic!("{problems}"));
+    let mut asked = plan(yaml("single_page"));
+    asked.endpoint = config.sources[0].resources[0].endpoint.clone();
+    let whole = walk(&source(&server.url), asked).await;
+    expect_whole(&whole, 25);
+    assert_eq!(server.targets()[1], "/people/page/2");
+    // A token has no value for the first page.
+    let text = text.replace(
+        "{type: page_number, base_page: 1, total_path: null}",
+        "{type: cursor, cursor_param: page}",
+    );
+    assert!(rosterd::config::from_str(&text).is_err());
+}
+
+#[tokio::test]
 async fn a_loop_is_found_however_long_it_is() {
     for period in [1, 2, 5, 9] {
         let server = Server::start(move |asked| {
