@@ -54,6 +54,16 @@ pub enum Error {
     /// A merge needs a primary key or unique index on exactly the configured key.
     #[error("table {table} has no primary key or unique index on ({key})")]
     NoUniqueKey { table: String, key: String },
+    /// A table that was filled without a key holds rows that no key can tell apart.
+    #[error(
+        "table {table} was filled without a primary key: {repeated} rows repeat the ({key}) of another row, {keyless} have none"
+    )]
+    RepeatedKeys {
+        table: String,
+        key: String,
+        keyless: i64,
+        repeated: i64,
+    },
 }
 
 impl Error {
@@ -70,7 +80,10 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Database { failure, .. } => failure.transient,
-            Self::ColumnType { .. } | Self::HintedType { .. } | Self::NoUniqueKey { .. } => false,
+            Self::ColumnType { .. }
+            | Self::HintedType { .. }
+            | Self::NoUniqueKey { .. }
+            | Self::RepeatedKeys { .. } => false,
         }
     }
 
@@ -84,7 +97,10 @@ impl Error {
     fn sqlstate(&self) -> Option<&str> {
         match self {
             Self::Database { failure, .. } => failure.sqlstate.as_deref(),
-            Self::ColumnType { .. } | Self::HintedType { .. } | Self::NoUniqueKey { .. } => None,
+            Self::ColumnType { .. }
+            | Self::HintedType { .. }
+            | Self::NoUniqueKey { .. }
+            | Self::RepeatedKeys { .. } => None,
         }
     }
 
@@ -110,6 +126,13 @@ impl Error {
                 code: "column_type".to_owned(),
                 message: self.to_string(),
                 hint: "Change the column's type yourself (alter table ... alter column ... type ... using ...), or take data_type out of the column's hint.".to_owned(),
+                retryable: false,
+            },
+            Self::RepeatedKeys { .. } => Fault {
+                class: Class::Schema,
+                code: "repeated_keys".to_owned(),
+                message: self.to_string(),
+                hint: "Delete all rows but the latest of each key (see _synced_at), or give the resource another table_name and let it be read anew.".to_owned(),
                 retryable: false,
             },
             Self::NoUniqueKey { .. } => Fault {

@@ -785,6 +785,24 @@ pub(super) fn touch_roots(root: &TableName) -> String {
     )
 }
 
+pub(super) fn add_primary_key(table: &TableName, key: &[Ident]) -> String {
+    format!(
+        "alter table {table} add primary key ({})",
+        join(key.iter(), ", ")
+    )
+}
+
+/// Rows that have no whole key, and rows beyond the first of each key.
+pub(super) fn keyless_and_repeated(table: &TableName, key: &[Ident]) -> String {
+    let is_null = join(key.iter().map(|name| format!("{name} is null")), " or ");
+    format!(
+        "select count(*) filter (where {is_null}), \
+           count(*) filter (where not ({is_null})) - count(distinct ({})) filter (where not ({is_null})) \
+         from {table}",
+        join(key.iter(), ", ")
+    )
+}
+
 pub(super) fn delete_all(table: &TableName) -> String {
     format!("delete from {table}")
 }

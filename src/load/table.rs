@@ -257,6 +257,61 @@ pub fn adopt(table: &TableName, found: &Found) -> Vec<Change> {
         .collect()
 }
 
+/// What gives a table that was filled without a key the primary key that its rows are now merged by.
+///
+/// # Errors
+///
+/// [`Error::NoUniqueKey`] when it has another primary key, or not the columns; [`Error::RepeatedKeys`]
+/// when its rows do not allow it; whatever else Postgres says.
+pub async fn add_key(
+    connection: &mut PgConnection,
+    table: &TableName,
+    found: &Found,
+    key: &[String],
+) -> Result<Change, Error> {
+    let has_columns = key
+        .iter()
+        .all(|part| found.columns.iter().any(|(name, _)| name == part));
+    let has_primary: bool = sqlx::query_scalar(
+        "select exists (select 1 from pg_index i join pg_class c on c.oid = i.indrelid \
+           join pg_namespace n on n.oid = c.relnamespace \
+           where n.nspname = $1 and c.relname = $2 and i.indisprimary)",
+    )
+    .bind(table.schema.name())
+    .bind(table.table.name())
+    .fetch_one(&mut *connection)
+    .await
+    .map_err(Error::database("reading the table's indexes"))?;
+    if !has_columns || has_primary {
+        return Err(Error::NoUniqueKey {
+            table: table.to_string(),
+            key: key.join(", "),
+        });
+    }
+    let idents: Vec<Ident> = key.iter().map(|name| Ident::new(name)).collect();
+    let row = sqlx::query(sql::safe(sql::keyless_and_repeated(table, &idents)))
+        .persistent(false)
+        .fetch_one(connection)
+        .await
+        .map_err(Error::database("looking for repeated keys"))?;
+    let (keyless, repeated): (i64, i64) = (row.get(0), row.get(1));
+    if keyless + repeated > 0 {
+        return Err(Error::RepeatedKeys {
+            table: table.to_string(),
+            key: key.join(", "),
+            keyless,
+            repeated,
+        });
+    }
+    Ok(Change {
+        change: "add_primary_key",
+        column: None,
+        old_type: None,
+        new_type: None,
+        ddl: sql::add_primary_key(table, &idents),
+    })
+}
+
 /// What lets the rows of a table be marked as deleted.
 #[must_use]
 pub fn mark_column(table: &TableName) -> Change {

@@ -184,7 +184,13 @@ async fn try_open(
         if let Some(history) = &resource.history {
             key = scd2::unique_columns(&key, history);
         }
-        found.require_unique(&name, &key)?;
+        if let Err(error) = found.require_unique(&name, &key) {
+            // Versions, and lists under ids of their runs, cannot be told by a key afterwards.
+            if !is_loaded || resource.history.is_some() || resource.max_table_nesting > Some(0) {
+                return Err(error.into());
+            }
+            adopt.push(table::add_key(&mut connection, &name, found, &key).await?);
+        }
     }
     let (families, known) = match resource.max_table_nesting {
         Some(1..) => children::find(&mut connection, claim, &name).await?,

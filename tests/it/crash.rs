@@ -31,7 +31,7 @@ struct Way {
     again: bool,
 }
 
-const WAYS: [Way; 8] = [
+const WAYS: [Way; 13] = [
     way("merge", false, false),
     way("merge", true, false),
     way("merge", false, true),
@@ -40,7 +40,16 @@ const WAYS: [Way; 8] = [
     way("append", true, true),
     way("replace", false, false),
     way("replace", false, true),
+    way(SETS, false, true),
+    way(SETS, true, true),
+    way("{disposition: merge, strategy: insert-only}", false, false),
+    way(VERSIONS, false, true),
+    way(VERSIONS, true, true),
 ];
+
+/// Sets of rows that replace those that are there.
+const SETS: &str = "{disposition: merge, strategy: delete-insert, merge_key: id}";
+const VERSIONS: &str = "{disposition: merge, strategy: scd2}";
 
 const fn way(disposition: &'static str, incremental: bool, again: bool) -> Way {
     Way {
@@ -225,12 +234,29 @@ impl Scene {
                 truth.retain(|record| updated(record) >= since);
             }
             format!("_run_id > {after}")
+        } else if self.way.disposition == VERSIONS {
+            self.expect_one_chain_of_versions(db, story).await;
+            "_valid_to is null".to_owned()
         } else {
             "true".to_owned()
         };
         let rows = truth::rows(db.pool(), "hr.employees", &filter).await;
         let wrong = truth::differences(&rows, &truth);
         assert_eq!(wrong, Vec::<String>::new(), "{story}");
+    }
+
+    /// A version ends when the next one begins, and each stands there once.
+    async fn expect_one_chain_of_versions(&self, db: &TestDb, story: &str) {
+        let broken: i64 = sqlx::query_scalar(
+            "select count(*) from (select id, revision, _valid_to, lead(_valid_from) over w as next,
+                 lag(revision) over w as before from hr.employees
+                 window w as (partition by id order by _valid_from)) x
+             where next is distinct from _valid_to or before >= revision",
+        )
+        .fetch_one(db.pool())
+        .await
+        .unwrap();
+        assert_eq!(broken, 0, "{story}: versions do not join");
     }
 
     /// No record up to the cursor is missing from the table or older there.

@@ -206,8 +206,8 @@ async fn a_stored_row_is_never_replaced_by_an_older_version() {
         assert_eq!(changes(&counters), expected, "{v} at {at}");
     }
     // Without a version of its own a record is not older than any.
-    let counters = world.load(json!([[{"id": 1, "v": "f"}]])).await;
-    assert_eq!(changes(&counters), [0, 1, 0, 0]);
+    let outcome = world.sync(json!([[{"id": 1, "v": "f"}]])).await;
+    assert_eq!(changes(&outcome.counters), [0, 1, 0, 0]);
 }
 
 #[tokio::test]
@@ -803,4 +803,40 @@ async fn versions_have_their_own_lists_and_end_when_their_record_says_so() {
         .value("select count(*) from hr.docs where _valid_to is null")
         .await;
     assert_eq!(valid, 1);
+}
+
+#[tokio::test]
+async fn a_table_that_was_appended_to_gets_its_key_or_says_why_not() {
+    const APPEND: &str = "write_disposition: append\n";
+    const MERGE: &str = "primary_key: id\nwrite_disposition: merge\n";
+    let row = |id: i64, v: &str| json!({"id": id, "v": v});
+    let mut world = World::new(APPEND).await;
+    world.load(json!([[row(1, "a"), row(2, "b")]])).await;
+    world.configure(MERGE);
+    let counters = world
+        .load(json!([[row(1, "a"), row(2, "c"), row(3, "d")]]))
+        .await;
+    assert_eq!(counters.rows_inserted, 1);
+    world
+        .expect(
+            DOCS,
+            json!([{"id": 1, "v": "a"}, {"id": 2, "v": "c"}, {"id": 3, "v": "d"}]),
+        )
+        .await;
+    let change: String = world
+        .bench
+        .value("select ddl from rosterd.schema_changes where change = 'add_primary_key'")
+        .await;
+    assert!(change.contains("add primary key (\"id\")"), "{change}");
+
+    for second in [row(1, "b"), json!({"v": "nobody"})] {
+        let mut world = World::new(APPEND).await;
+        world.load(json!([[row(1, "a"), second]])).await;
+        world.configure(MERGE);
+        let before = world.versions("hr.docs").await;
+        let outcome = world.sync(json!([[row(1, "z")]])).await;
+        let fault = outcome.fault.unwrap();
+        assert_eq!(fault.code, "repeated_keys", "{fault:?}");
+        assert_eq!(before, world.versions("hr.docs").await);
+    }
 }
