@@ -227,6 +227,11 @@ pub(super) struct Disposition {
 }
 
 impl DispositionFile {
+    /// Whether the strategy takes parts of rows: `delete-insert` says that a row is replaced whole.
+    pub(super) fn may_be_partial(&self) -> bool {
+        self.0.strategy != Some(StrategyWord::DeleteInsert)
+    }
+
     pub(super) fn merge_key(&self) -> &[DottedPath] {
         self.0.merge_key.as_ref().map_or(&[], |key| &key.0)
     }

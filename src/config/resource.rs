@@ -47,6 +47,8 @@ section! {
         write_disposition: DispositionFile = "append",
         /// Field, or list of fields, whose value names a set of rows: the records that a complete walk brings of a set replace all its rows, in one transaction. A record needs no key of its own then.
         merge_key: OneOrMany<DottedPath>,
+        /// Records may leave fields out that they do not speak of: these stay as they are in the row. Otherwise a field that is missing is null.
+        partial_records: bool = "false",
         /// Another name for `merge_key`, which says what it does: `replace_by: employee_id`.
         replace_by: OneOrMany<DottedPath>,
         /// Under `replace`: a complete walk without records empties the table.
@@ -242,6 +244,19 @@ impl ResourceFile {
                 "`insert-only` never touches a row that is there, so that none can be told to be gone",
             );
         }
+        if self.partial_records {
+            let is_upsert = write_disposition == WriteDisposition::Merge
+                && disposition.strategy == Strategy::Upsert
+                && self.write_disposition.may_be_partial()
+                && !by_sets
+                && key_hash != Some(KeyHash::Whole);
+            if !is_upsert {
+                node.nearest(&["partial_records"]).wrong(
+                    problems,
+                    "only `merge` with the strategy `upsert` and a key of fields leaves parts of a row as they are",
+                );
+            }
+        }
         let schedule = match &mut self.schedule {
             Some(file) => {
                 let at = node.nearest(&["schedule"]);
@@ -263,6 +278,12 @@ impl ResourceFile {
             self.schema_contract = shared.schema_contract.cloned();
         }
         if self.max_table_nesting.is_some_and(|levels| levels > 0) {
+            if self.partial_records {
+                node.nearest(&["partial_records"]).wrong(
+                    problems,
+                    "does not go with tables for lists (`max_table_nesting` above 0)",
+                );
+            }
             if write_disposition != WriteDisposition::Append && primary_key.is_empty() {
                 node.nearest(&["max_table_nesting"]).wrong(
                     problems,
@@ -366,6 +387,7 @@ impl ResourceFile {
             write_disposition,
             strategy: disposition.strategy,
             history: disposition.history,
+            partial_records: self.partial_records,
             replace_by,
             version: version.filter(|_| keeps_one),
             allow_empty: self.allow_empty,

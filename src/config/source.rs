@@ -189,6 +189,8 @@ pub struct Resource {
     pub strategy: Strategy,
     /// Under the strategy `scd2`: how versions of a row are kept.
     pub history: Option<History>,
+    /// Fields that a record leaves out stay in the row as they are.
+    pub partial_records: bool,
     /// Under merge: fields of which each value names a set of rows. A set that a walk delivers replaces
     /// the rows of it that are there. Empty: rows are told apart by the key alone.
     pub replace_by: Vec<DottedPath>,

@@ -79,11 +79,16 @@ pub async fn write(
         .filter(|rows| rows.family == family)
         .map(|rows| rows.data.as_slice())
         .collect();
-    sqlx::raw_sql(run(sql::create_stage(&layout.columns)))
+    sqlx::raw_sql(run(sql::create_stage(&layout.columns, false)))
         .execute(&mut *connection)
         .await
         .map_err(failed())?;
-    write::copy_tuples(connection, &sql::copy_into_stage(&layout.columns), &rows).await?;
+    write::copy_tuples(
+        connection,
+        &sql::copy_into_stage(&layout.columns, false),
+        &rows,
+    )
+    .await?;
     sqlx::query(run(sql::delete_lists(table)))
         .persistent(false)
         .bind(&roots)

@@ -10,7 +10,7 @@ use sqlx::AssertSqlSafe;
 
 use super::deletes::Keyed;
 use crate::config::source::History;
-use crate::shape::{Column, Kind, ROOT_ID, ROW_ID, SYSTEM_COLUMNS, identifier};
+use crate::shape::{Column, Kind, PRESENT_COLUMN, ROOT_ID, ROW_ID, SYSTEM_COLUMNS, identifier};
 
 /// A quoted SQL identifier.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -197,10 +197,15 @@ pub(super) fn doubt_roots(root: &TableName, child: &TableName, column: &str) -> 
     )
 }
 
-pub(super) fn create_stage(columns: &[Column]) -> String {
+/// `partial`: the rows say of which columns they speak.
+pub(super) fn create_stage(columns: &[Column], partial: bool) -> String {
+    let mut parts = definitions(columns);
+    if partial {
+        parts.push(format!("{PRESENT_COLUMN} bytea"));
+    }
     format!(
         "create temp table rosterd_stage ({}) on commit drop",
-        definitions(columns).join(", ")
+        parts.join(", ")
     )
 }
 
@@ -215,9 +220,14 @@ pub(super) fn copy_into(table: &TableName, columns: &[Column]) -> String {
     )
 }
 
-pub(super) fn copy_into_stage(columns: &[Column]) -> String {
+pub(super) fn copy_into_stage(columns: &[Column], partial: bool) -> String {
+    let present = if partial {
+        format!(", {PRESENT_COLUMN}")
+    } else {
+        String::new()
+    };
     format!(
-        "copy {STAGE} ({}) from stdin with (format binary)",
+        "copy {STAGE} ({}{present}) from stdin with (format binary)",
         all_columns(columns)
     )
 }
@@ -278,30 +288,43 @@ pub(super) fn roots_kept(table: &TableName, key: &[Ident], guard: Option<&Guard>
 pub(super) fn update_changed(
     table: &TableName,
     columns: &[Column],
+    partial: bool,
     key: &[Ident],
     marks: bool,
     guard: Option<&Guard>,
 ) -> String {
     let names: Vec<Ident> = columns.iter().map(|c| Ident::new(&c.name)).collect();
     let own = SYSTEM_COLUMNS.iter().map(|(name, _)| Ident::new(name));
+    // Each column but those of the key, with what it is to hold.
+    let values: Vec<(&Ident, String)> = names
+        .iter()
+        .enumerate()
+        .filter(|(_, name)| !key.contains(name))
+        .map(|(place, name)| {
+            let value = match partial {
+                true => format!(
+                    "case when get_bit(s.{PRESENT_COLUMN}, {place}) = 1 then s.{name} else t.{name} end"
+                ),
+                false => format!("s.{name}"),
+            };
+            (name, value)
+        })
+        .collect();
     let set = join(
-        names
+        values
             .iter()
-            .filter(|n| !key.contains(n))
-            .cloned()
-            .chain(own)
-            .map(|n| format!("{n} = s.{n}"))
+            .map(|(name, value)| format!("{name} = {value}"))
+            .chain(own.map(|name| format!("{name} = s.{name}")))
             .chain(marks.then(|| "_deleted_at = null".to_owned())),
         ", ",
     );
-    let compared: Vec<Ident> = names.into_iter().filter(|n| !key.contains(n)).collect();
-    let differs = if compared.is_empty() {
+    let differs = if values.is_empty() {
         "false".to_owned()
     } else {
         format!(
             "({}) is distinct from ({})",
-            prefixed("t", compared.iter().cloned()),
-            prefixed("s", compared.iter().cloned())
+            prefixed("t", values.iter().map(|(name, _)| (*name).clone())),
+            join(values.iter().map(|(_, value)| value), ", ")
         )
     };
     // Of a row that is marked, any version shows that its record is there again.

@@ -325,8 +325,10 @@ async fn write_rows<'a>(
     while let Some((rows, way)) = work.pop() {
         savepoint(connection, "savepoint rosterd_rows").await?;
         let result = match way {
-            // Versions need the two columns that no COPY brings.
-            Way::Insert if target.history.is_some() => merge(connection, target, like, &rows).await,
+            // Versions need columns that no COPY brings; parts of rows bring one that no table has.
+            Way::Insert if target.history.is_some() || like.layout.partial => {
+                merge(connection, target, like, &rows).await
+            }
             Way::Insert => insert(connection, target.table, like, &rows).await,
             Way::Merge => merge(connection, target, like, &rows).await,
             Way::Delete => delete(connection, target, like, &rows).await,
@@ -423,13 +425,16 @@ async fn merge(
     let table = target.table;
     let key = table::key_idents(&like.layout);
     let guard = target.guard(&like.layout);
-    sqlx::raw_sql(sql::safe(sql::create_stage(&like.layout.columns)))
-        .execute(&mut *connection)
-        .await
-        .map_err(Error::database("creating the staging table"))?;
+    sqlx::raw_sql(sql::safe(sql::create_stage(
+        &like.layout.columns,
+        like.layout.partial,
+    )))
+    .execute(&mut *connection)
+    .await
+    .map_err(Error::database("creating the staging table"))?;
     let staged = copy(
         connection,
-        &sql::copy_into_stage(&like.layout.columns),
+        &sql::copy_into_stage(&like.layout.columns, like.layout.partial),
         rows,
     )
     .await?;
@@ -456,7 +461,14 @@ async fn merge(
         Strategy::InsertOnly | Strategy::History => 0,
         Strategy::Upsert => {
             let columns = &like.layout.columns;
-            let update = sql::update_changed(table, columns, &key, target.marks, guard.as_ref());
+            let update = sql::update_changed(
+                table,
+                columns,
+                like.layout.partial,
+                &key,
+                target.marks,
+                guard.as_ref(),
+            );
             sqlx::query(sql::safe(update))
                 .persistent(false)
                 .execute(&mut *connection)
@@ -503,11 +515,16 @@ async fn delete(
     let columns = &like.layout.columns;
     let key = table::key_idents(&like.layout);
     let guard = target.guard(&like.layout);
-    sqlx::raw_sql(sql::safe(sql::create_stage(columns)))
+    sqlx::raw_sql(sql::safe(sql::create_stage(columns, like.layout.partial)))
         .execute(&mut *connection)
         .await
         .map_err(Error::database("creating the staging table"))?;
-    let staged = copy(connection, &sql::copy_into_stage(columns), rows).await?;
+    let staged = copy(
+        connection,
+        &sql::copy_into_stage(columns, like.layout.partial),
+        rows,
+    )
+    .await?;
     let guard = guard.as_ref();
     let statement = match (target.history, target.hard) {
         (Some(history), _) => sql::end_staged(target.table, &key, history, guard),

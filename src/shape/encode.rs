@@ -57,6 +57,8 @@ pub struct MapSpec {
     pub cursor: CursorRule,
     /// Columns of the table that are filled by others.
     pub reserved: Vec<String>,
+    /// Records may leave out what they do not speak of.
+    pub partial: bool,
     /// The field that alone decides whether a row is another one than before.
     pub row_version: Option<DottedPath>,
     /// `None`: objects become columns and lists JSON; 0: objects too stay JSON; N: N levels of lists
@@ -266,6 +268,7 @@ impl Mapper {
             detect: spec.detect,
             nul: spec.nul,
         };
+        let partial = spec.partial;
         let mut mapper = Self {
             tree: Tree::new(spec.max_table_nesting.filter(|levels| *levels == 0), whole),
             hints,
@@ -276,6 +279,7 @@ impl Mapper {
             bounds: Bounds::default(),
             layout: Layout {
                 revision: known.revision,
+                partial,
                 ..Layout::default()
             },
             plan: Vec::new(),
@@ -547,6 +551,10 @@ impl Mapper {
                 }
                 self.sink.out.extend_from_slice(&tail);
                 self.sink.bytes(&row.hash.to_be_bytes());
+                if self.layout.partial {
+                    let present = self.present();
+                    self.sink.bytes(&present);
+                }
                 done.tuples.push(offset(start)..offset(self.sink.out.len()));
                 done.rows.push(offset(place));
             }
@@ -640,7 +648,7 @@ impl Mapper {
         } else {
             None
         };
-        let fields = self.plan.len() + SYSTEM_COLUMNS.len();
+        let fields = self.plan.len() + SYSTEM_COLUMNS.len() + usize::from(self.layout.partial);
         let count = i16::try_from(fields).unwrap_or(i16::MAX);
         self.sink.out.extend_from_slice(&count.to_be_bytes());
         for place in 0..self.plan.len() {
@@ -675,6 +683,11 @@ impl Mapper {
                 (None, Some(value)) => self.sink.write(plan.kind, value),
                 // The field may be among the changes, and the record is written again after them.
                 (Some(_), None) if !changes.is_empty() => {
+                    self.sink.null();
+                    Ok(())
+                }
+                // What a part of a row does not speak of is not null.
+                (Some(_), None) if self.layout.partial => {
                     self.sink.null();
                     Ok(())
                 }
@@ -1160,6 +1173,28 @@ impl Mapper {
         }
         object.push(b'}');
         object
+    }
+
+    /// A bit for each column that the record read last speaks of.
+    fn present(&self) -> Vec<u8> {
+        let mut bits = vec![0_u8; self.plan.len().div_ceil(8)];
+        for place in (0..self.plan.len()).filter(|&place| self.speaks_of(place)) {
+            if let Some(byte) = bits.get_mut(place / 8) {
+                *byte |= 1 << (place % 8);
+            }
+        }
+        bits
+    }
+
+    fn speaks_of(&self, place: usize) -> bool {
+        match self.plan.get(place).map(|plan| plan.origin) {
+            Some(Origin::Field(field)) => self.tree.speaks_of(field),
+            Some(Origin::KeyPart(_)) => true,
+            // What stands beside another column goes with it.
+            Some(Origin::Variant(base)) => base != place && self.speaks_of(base),
+            Some(Origin::Overflow) => self.tree.has_strays() || self.tree.is_full,
+            Some(Origin::Awaited) | None => false,
+        }
     }
 
     /// Whether the tuple from `start` on could not be made to fit a block of Postgres by moving

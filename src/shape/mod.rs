@@ -47,6 +47,10 @@ pub const SYSTEM_COLUMNS: [(&str, &str); 3] = [
     ("_row_hash", "bytea"),
 ];
 
+/// The field behind all others of a tuple whose record may leave columns out: `bytea`, a bit for each column
+/// that it speaks of, the lowest bit of the first byte for the first column.
+pub const PRESENT_COLUMN: &str = "_rosterd_present";
+
 /// Columns that a table gets at the most, beside rosterd's own. Postgres ends at 1,600 and counts
 /// those that were dropped.
 pub const MAX_COLUMNS: usize = 1_500;
@@ -254,6 +258,8 @@ pub struct Layout {
     pub revision: u32,
     /// Tables of the lists, where these have tables of their own.
     pub children: Vec<Family>,
+    /// Whether tuples end with [`PRESENT_COLUMN`], which says of which columns their records speak.
+    pub partial: bool,
 }
 
 /// The table of the lists that stand at one place of the records.

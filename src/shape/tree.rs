@@ -62,6 +62,8 @@ struct Slot {
     listed: u32,
     /// An object that went into its members leaves no value.
     value: Option<Extent>,
+    /// It is such an object.
+    is_open: bool,
 }
 
 /// A value whose field is not remembered.
@@ -197,6 +199,17 @@ impl Tree {
             return None;
         }
         slot.value.map(|extent| extent.of(record))
+    }
+
+    /// Whether the record that was read last says what `field` is: a value, null, or that there is
+    /// no object for it to stand in.
+    pub(super) fn speaks_of(&self, field: FieldId) -> bool {
+        let slot = |id: FieldId| {
+            let slot = self.slots.get(id as usize);
+            slot.filter(|slot| slot.epoch == self.epoch)
+        };
+        let above = std::iter::successors(self.owner(field), |&id| self.owner(id));
+        slot(field).is_some() || above.filter_map(slot).any(|slot| !slot.is_open)
     }
 
     /// Takes the fields that have a value in this record but no column, in their order.
@@ -375,6 +388,7 @@ impl Tree {
             }
             self.forget(members);
         }
+        let is_open = flatten && reader.peek() == Some(b'{');
         let value = if reader.peek() != Some(b'{') {
             let value = reader.value()?;
             (value.token != Token::Null).then_some(value)
@@ -396,6 +410,7 @@ impl Tree {
             epoch: self.epoch,
             listed,
             value,
+            is_open,
         };
         if column.is_none() && learn && value.is_some() && listed != self.epoch {
             slot.listed = self.epoch;
@@ -446,6 +461,7 @@ impl Tree {
         self.slots.push(Slot {
             epoch: 0,
             listed: 0,
+            is_open: false,
             value: None,
         });
         if let Some(node) = self.nodes.get_mut(home as usize) {

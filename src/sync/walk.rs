@@ -706,6 +706,7 @@ pub(super) fn map_spec(resource: &Resource) -> MapSpec {
             ],
             None => Vec::new(),
         },
+        partial: resource.partial_records,
         row_version: history.and_then(|history| history.row_version.clone()),
         max_table_nesting: resource.max_table_nesting,
         table: identifier(&resource.table),
@@ -745,6 +746,10 @@ fn mapping_version(resource: &Resource) -> u64 {
         resource.nul,
         resource.privacy.fingerprint()
     );
+    if resource.partial_records {
+        // What a record leaves out means something else.
+        meaning += " partial";
+    }
     if !resource.schema_contract.is_open() {
         // What was left out comes when the contract changes.
         meaning += &format!(" {:?}", resource.schema_contract);

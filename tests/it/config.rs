@@ -469,6 +469,19 @@ fn every_problem_is_told_with_its_place_and_all_of_them_at_once() {
             ],
         ),
         (
+            "parts of rows where rows are whole",
+            source(
+                "paginator: single_page",
+                "- {name: a, primary_key: id, partial_records: true}\n- {name: b, primary_key: id, partial_records: true, write_disposition: {disposition: merge, strategy: delete-insert}}\n- {name: c, primary_key: id, partial_records: true, write_disposition: merge, max_table_nesting: 1}\n- {name: d, primary_key: {hash: '*'}, partial_records: true, write_disposition: merge}",
+            ),
+            vec![
+                ("", "sources.hr.resources[0].partial_records", "only `merge`"),
+                ("", "sources.hr.resources[1].partial_records", "only `merge`"),
+                ("", "sources.hr.resources[2].partial_records", "tables for lists"),
+                ("", "sources.hr.resources[3].partial_records", "only `merge`"),
+            ],
+        ),
+        (
             "merge without a key",
             source("paginator: single_page", "- {name: a, write_disposition: merge}"),
             vec![("7:38", "sources.hr.resources[0].write_disposition", "needs a `primary_key`")],

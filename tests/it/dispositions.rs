@@ -840,3 +840,63 @@ async fn a_table_that_was_appended_to_gets_its_key_or_says_why_not() {
         assert_eq!(before, world.versions("hr.docs").await);
     }
 }
+
+#[tokio::test]
+async fn fields_that_a_record_leaves_out_stay_under_partial_records_only() {
+    let rows = "select id, v, n, address__city, address__zip from hr.docs order by id";
+    for partial in [false, true] {
+        let world = World::new(&format!(
+            "primary_key: id\nwrite_disposition: merge\npartial_records: {partial}\ncolumns: {{n: {{nullable: true, data_type: bigint}}}}\n"
+        ))
+        .await;
+        world
+            .load(json!([[{"id": 1, "v": "a", "n": 1, "address": {"city": "Bonn", "zip": "5"}}]]))
+            .await;
+        let steps = [
+            // What is said, the row if parts are parts, the row if they are not.
+            (
+                json!({"id": 1, "n": 2}),
+                json!(["a", 2, "Bonn", "5"]),
+                json!([null, 2, null, null]),
+            ),
+            (
+                json!({"id": 1, "v": null, "address": {"zip": "6"}}),
+                json!([null, 2, "Bonn", "6"]),
+                json!([null, null, null, "6"]),
+            ),
+            (
+                json!({"id": 1, "n": 2, "address": {}}),
+                json!([null, 2, "Bonn", "6"]),
+                json!([null, 2, null, null]),
+            ),
+            (
+                json!({"id": 1, "address": null, "v": "b"}),
+                json!(["b", 2, null, null]),
+                json!(["b", null, null, null]),
+            ),
+        ];
+        for (record, parts, whole) in steps {
+            let expected = if partial { parts } else { whole };
+            world.load(json!([[record]])).await;
+            world
+                .expect(
+                    rows,
+                    json!([{"id": 1, "v": expected[0], "n": expected[1], "address__city": expected[2], "address__zip": expected[3]}]),
+                )
+                .await;
+            // The same again writes nothing, and neither does another part that says nothing new.
+            let before = world.versions("hr.docs").await;
+            assert_eq!(changes(&world.load(json!([[record]])).await), [0, 0, 1, 0]);
+            assert_eq!(before, world.versions("hr.docs").await, "{record}");
+        }
+        if partial {
+            // A part that was delivered before, after another: it must not be taken for unchanged.
+            for (n, expected) in [(7, 7), (8, 8), (7, 7)] {
+                world.load(json!([[{"id": 1, "n": n}]])).await;
+                world.load(json!([[{"id": 1, "v": "b"}]])).await;
+                let found: i64 = world.bench.value("select n from hr.docs").await;
+                assert_eq!(found, expected);
+            }
+        }
+    }
+}
