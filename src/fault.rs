@@ -7,7 +7,8 @@
 use std::fmt;
 
 /// The kinds of trouble an operator can tell apart, as stored in `rosterd.runs.error_class`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Class {
     Config,
     Auth,
@@ -64,7 +65,7 @@ impl fmt::Display for Class {
 }
 
 /// One failure as an operator reads it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Fault {
     pub class: Class,
     /// Short and stable, to filter by: `HTTP 401`, `SQLSTATE 42501`, `pagination_loop`.

@@ -16,7 +16,8 @@
 //!    where the walk begins; a heartbeat keeps the lease alive beside it.
 //! 4. **Walk.** [`fetch::Walk`] yields pages: each request waits for its permit, is signed last, tried
 //!    again as [`fetch::Error::retry`] says, read under a cap, decoded. The paginator says what follows,
-//!    and at the end whether the walk is [`fetch::Proven`].
+//!    and at the end whether the walk is [`fetch::Proven`]. A resource with a parent has one walk for each of the
+//!    parent's records; [`sync::stream`] makes one stream of pages of them.
 //! 5. **Shape.** [`shape::Steps`] and [`shape::Screen`] make of the records what the configuration wants of
 //!    them. [`shape::Mapper`] scans a page for keys, hashes and cursor values. [`load::write::probe`]
 //!    answers which of those rows Postgres has already as they are; only the others are typed, straight

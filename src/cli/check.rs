@@ -4,7 +4,7 @@ use std::{fmt::Write, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use clap::Args;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 
 use super::{Arguments as Global, Exit, output};
 use crate::{
@@ -18,8 +18,7 @@ use crate::{
     daemon::Base,
     fault::Fault,
     fetch, postgres,
-    record::Mode,
-    sync::{Start, credentials, plan::Plan},
+    sync::{self, credentials},
 };
 
 /// What the configuration makes the daemon do, for people: one line per resource, then the warnings.
@@ -209,14 +208,7 @@ async fn connect(
 }
 
 async fn first_page(api: &Arc<fetch::Api>, resource: &Resource) -> Result<String, Fault> {
-    let plan = Plan::new(resource, None, Start::Anew, Mode::Full).map_err(|error| error.fault())?;
-    let plan = fetch::WalkPlan {
-        max_pages: 1,
-        ..plan.walk(resource)
-    };
-    let page = api
-        .walk(plan, CancellationToken::new())
-        .next()
+    let (_, page) = sync::stream::first_page(resource, api)
         .await
         .map_err(|error| error.fault())?;
     Ok(format!(

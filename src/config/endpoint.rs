@@ -15,7 +15,7 @@ use super::{
     problem::Problems,
     response::{Response, ResponseFile},
     rules::{Rule, RuleFile},
-    template::{Names, Piece, Place, literal, pieces},
+    template::{Field, Names, Piece, Place, literal, pieces},
     tree::Node,
 };
 
@@ -163,9 +163,11 @@ impl EndpointFile {
         name: &str,
         base: Option<&Url>,
         vars: &IndexMap<String, Value>,
+        resources: &[String],
         node: &Node,
         problems: &mut Problems,
     ) -> Option<Endpoint> {
+        let resolved = self.write_out_resolves(node, problems);
         let incremental = self.incremental.as_ref().and_then(|tried| tried.0.as_ref());
         let names = Names {
             vars,
@@ -173,6 +175,7 @@ impl EndpointFile {
             incremental: incremental
                 .map(|file| file.initial_value.is_some() || file.first.is_some()),
             end: incremental.is_some_and(IncrementalFile::has_end),
+            resources,
         };
         let paginator = match &mut self.paginator {
             Some(tried) => tried
@@ -195,6 +198,12 @@ impl EndpointFile {
         let path = names
             .path(&path, param, walked, &mut bound, at, problems)
             .and_then(|path| check_path(path, base, at, problems));
+        for name in resolved.iter().filter(|name| !bound.contains(name)) {
+            node.nearest(&["params", name]).wrong(
+                problems,
+                "the path does not name this parameter; in the query write `{resources.<parent>.<field>}` as its value",
+            );
+        }
         let params = self.plain_params(names, &bound, node, problems);
         let headers = self.plain_headers(names, node, problems);
         let body = self.plain_body(names, node, problems);
@@ -212,7 +221,8 @@ impl EndpointFile {
                 let at = node.nearest(&["incremental"]);
                 let mut incremental = file.resolve(at, problems);
                 if has_first {
-                    incremental.first = first(name, base, vars, node, problems).map(Box::new);
+                    incremental.first =
+                        first(name, base, vars, resources, node, problems).map(Box::new);
                 }
                 Some(incremental)
             }
@@ -288,6 +298,34 @@ impl EndpointFile {
             .map(|(Tried(file), node)| file.as_ref()?.resolve(node, problems))
             .collect();
         rules.into_iter().collect()
+    }
+
+    /// Writes dlt's older `{type: resolve, resource: ..., field: ...}` as the placeholder that it is.
+    /// Gives the names of these parameters, which the path must name.
+    fn write_out_resolves(&mut self, node: &Node, problems: &mut Problems) -> Vec<String> {
+        let mut names = Vec::new();
+        for (name, json) in self.params.iter_mut().flatten() {
+            let Value::Object(map) = &json.value else {
+                continue;
+            };
+            if map.get("type").and_then(Value::as_str) != Some("resolve") {
+                continue;
+            }
+            let text = |key| map.get(key).and_then(Value::as_str);
+            let known = map
+                .keys()
+                .all(|key| matches!(key.as_str(), "type" | "resource" | "field"));
+            let (Some(resource), Some(field), true) = (text("resource"), text("field"), known)
+            else {
+                node.nearest(&["params", name])
+                    .wrong(problems, "expected the keys `type`, `resource` and `field`");
+                json.value = Value::Null;
+                continue;
+            };
+            json.value = format!("{{resources.{resource}.{field}}}").into();
+            names.push(name.clone());
+        }
+        names
     }
 
     fn plain_params(
@@ -387,32 +425,64 @@ impl Endpoint {
     #[must_use]
     pub fn asks_for_changes(&self) -> bool {
         let incremental = self.incremental.as_ref();
-        incremental.is_some_and(|i| i.start_param.is_some()) || self.names(names_start)
+        incremental.is_some_and(|i| i.start_param.is_some())
+            || self.places().contains(&Place::StartValue)
     }
 
     /// Whether a request names where the walk begins, so that the API can keep back what is before.
     #[must_use]
     pub fn sends_start(&self) -> bool {
-        self.asks_for_changes() || self.names(names_initial)
+        self.asks_for_changes() || self.places().contains(&Place::InitialValue)
     }
 
     /// Whether a request names where the walk ends.
     #[must_use]
     pub fn sends_end(&self) -> bool {
         let incremental = self.incremental.as_ref();
-        incremental.is_some_and(|i| i.end_param.is_some()) || self.names(names_end)
+        incremental.is_some_and(|i| i.end_param.is_some())
+            || self.places().contains(&Place::EndValue)
     }
 
-    fn names(&self, place: fn(&str) -> bool) -> bool {
-        place(&self.path)
-            || self.headers.values().any(|text| place(text))
-            || self.params.values().any(|param| param.value_names(place))
-            || match &self.body {
-                None => false,
-                Some(Body::Json(json)) => json_names(json, place),
-                Some(Body::Form(form)) => form.values().any(|param| param.value_names(place)),
-                Some(Body::Raw(text)) => place(text),
+    /// Fields of other resources' records that the requests name, each once.
+    #[must_use]
+    pub fn fields(&self) -> Vec<Field> {
+        let first = self.incremental.as_ref().and_then(|i| i.first.as_ref());
+        let of_first = first.map(|first| first.places()).unwrap_or_default();
+        let mut fields = Vec::new();
+        for place in self.places().into_iter().chain(of_first) {
+            if let Place::Field(field) = place
+                && !fields.contains(&field)
+            {
+                fields.push(field);
             }
+        }
+        fields
+    }
+
+    /// All places of the requests' texts.
+    fn places(&self) -> Vec<Place> {
+        let mut places = Vec::new();
+        let mut note = |text: &str| {
+            let pieces = pieces(text).unwrap_or_default();
+            places.extend(pieces.into_iter().filter_map(|piece| match piece {
+                Piece::Place(place) => Some(place),
+                Piece::Text(_) => None,
+            }));
+        };
+        note(&self.path);
+        self.headers.values().for_each(|text| note(text));
+        let params = self.params.values();
+        params.for_each(|param| each_text(&param.value, &mut note));
+        match &self.body {
+            None => {}
+            Some(Body::Json(json)) => each_text(json, &mut note),
+            Some(Body::Form(form)) => {
+                let fields = form.values();
+                fields.for_each(|param| each_text(&param.value, &mut note));
+            }
+            Some(Body::Raw(text)) => note(text),
+        }
+        places
     }
 
     /// Whether the span of the cursor can be asked for as it is configured.
@@ -439,6 +509,7 @@ fn first(
     name: &str,
     base: Option<&Url>,
     vars: &IndexMap<String, Value>,
+    resources: &[String],
     node: &Node,
     problems: &mut Problems,
 ) -> Option<Endpoint> {
@@ -463,7 +534,7 @@ fn first(
     // What is wrong with the other keys was said of them already.
     let mut own = Problems::default();
     let endpoint = EndpointFile::decode(&whole, &mut own)
-        .and_then(|mut file| file.resolve(name, base, vars, &whole, &mut own));
+        .and_then(|mut file| file.resolve(name, base, vars, resources, &whole, &mut own));
     for problem in own.iter() {
         if problems
             .iter()
@@ -475,30 +546,13 @@ fn first(
     endpoint
 }
 
-fn names_start(text: &str) -> bool {
-    text_names(text, &Place::StartValue)
-}
-
-fn names_initial(text: &str) -> bool {
-    text_names(text, &Place::InitialValue)
-}
-
-fn names_end(text: &str) -> bool {
-    text_names(text, &Place::EndValue)
-}
-
-fn text_names(text: &str, place: &Place) -> bool {
-    let is_place = |piece: &Piece| matches!(piece, Piece::Place(named) if named == place);
-    pieces(text).is_ok_and(|pieces| pieces.iter().any(is_place))
-}
-
-/// Whether a text of a JSON value is one that `names` something.
-pub(super) fn json_names(value: &Value, names: fn(&str) -> bool) -> bool {
+/// Calls `visit` with every text of a JSON value, names apart.
+fn each_text(value: &Value, visit: &mut impl FnMut(&str)) {
     match value {
-        Value::String(text) => names(text),
-        Value::Array(items) => items.iter().any(|item| json_names(item, names)),
-        Value::Object(map) => map.values().any(|value| json_names(value, names)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+        Value::String(text) => visit(text),
+        Value::Array(items) => items.iter().for_each(|item| each_text(item, visit)),
+        Value::Object(map) => map.values().for_each(|value| each_text(value, visit)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 

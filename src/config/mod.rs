@@ -57,6 +57,10 @@ pub mod template;
 
 pub mod jq;
 
+pub mod parent;
+
+mod family;
+
 pub mod secret;
 
 mod tree;

@@ -3,7 +3,7 @@
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::{decode::words, endpoint::json_names, problem::Problems, template::Names, tree::Node};
+use super::{decode::words, problem::Problems, template::Names, tree::Node};
 
 /// One parameter.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,11 +69,6 @@ impl Serialize for Param {
 }
 
 impl Param {
-    /// Whether a text in it is one that `names` something.
-    pub(super) fn value_names(&self, names: fn(&str) -> bool) -> bool {
-        json_names(&self.value, names)
-    }
-
     /// Reads the short form (a scalar or a list) or a long one (a map with `type`).
     pub(super) fn read(
         value: &Value,
@@ -95,13 +90,6 @@ impl Param {
                 at.wrong(
                     problems,
                     "there is an `incremental` already; an endpoint has one cursor",
-                );
-                return None;
-            }
-            Some("resolve") => {
-                at.wrong(
-                    problems,
-                    "a parameter of type `resolve` is not supported yet",
                 );
                 return None;
             }

@@ -11,14 +11,15 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::{
     columns::{ColumnFile, ColumnHint, DetectFile, TextFile},
     contract::{Contract, ContractShort},
-    decode::{OneOrMany, Period, Short, Size, Tried, section},
+    decode::{Json, OneOrMany, Period, Short, Size, Tried, section},
     deletes::DeletesShort,
     disposition::{self, DispositionFile, KeyFile, hinted_path},
     endpoint::{Body, DottedPath, Endpoint, EndpointFile, Step},
     incremental::Incremental,
     jq::Program,
+    parent::{IncludeFile, ParentFile, ParentRules},
     privacy::{PrivacyFile, PrivacyKey, RowRetentionFile},
-    problem::Problems,
+    problem::{Place, Problems},
     rejects::RejectsFile,
     schedule::ScheduleFile,
     source::{
@@ -39,6 +40,12 @@ section! {
         endpoint: Tried<Short<EndpointFile>>,
         /// What becomes of each record before anything else looks at it, in this order: programs of jq. They see the record and nothing else; numbers that they only move keep all digits.
         processing_steps: Vec<StepFile>,
+        /// Fields of the parent's record that become fields of these records: `id` as `_<parent>_id`. A map gives another name: `{field: department.name, name: department}`.
+        include_from_parent: Vec<IncludeFile>,
+        /// How the resource is walked for each record of its parent: the resource that its placeholders name.
+        parent: ParentFile; section,
+        /// Records that stand here instead of being asked for, to be the parents of other resources: a list of maps, or of texts and numbers, each of which is the record's field `value`. A resource with values fills no table.
+        values: Vec<Json>,
         /// Table of the rows. Left out: the name.
         table_name: String,
         /// Field, or list of fields, that tells one record from all others; `employee.id` for a nested one. Records without one get a key in the column `_rosterd_key`: `{hash: [name, start]}`, or `{hash: "*"}` for all that a record holds.
@@ -87,7 +94,7 @@ section! {
         retention: Tried<RowRetentionFile>,
     }
     later [
-        "include_from_parent", "parallelized",
+        "parallelized",
         "nested_hints", "references", "file_format", "table_format", "incremental",
     ]
 }
@@ -122,6 +129,8 @@ pub(super) struct Shared<'a> {
     pub(super) base_url: Option<&'a Url>,
     /// What endpoints name as `{vars.<name>}`.
     pub(super) vars: &'a IndexMap<String, Value>,
+    /// Names of the source's resources.
+    pub(super) names: &'a [String],
     pub(super) timezone: Tz,
     pub(super) max_table_nesting: Option<u32>,
     pub(super) schema_contract: Option<&'a ContractShort>,
@@ -204,7 +213,11 @@ impl ResourceFile {
             primary_key = vec![disposition::hashed_key()];
         }
         let write_disposition = disposition.word;
-        if write_disposition == WriteDisposition::Merge && primary_key.is_empty() && !by_sets {
+        if write_disposition == WriteDisposition::Merge
+            && primary_key.is_empty()
+            && !by_sets
+            && self.values.is_none()
+        {
             node.nearest(&["write_disposition"]).wrong(
                 problems,
                 "`merge` needs a `primary_key` or a `merge_key`; without one use `append` or `replace`",
@@ -305,6 +318,7 @@ impl ResourceFile {
             &name,
             shared.base_url,
             shared.vars,
+            shared.names,
             at,
             problems,
         );
@@ -329,6 +343,10 @@ impl ResourceFile {
                 problems,
                 "`snapshot` needs walks without an end, or what lies behind it would count as gone: `until: open`",
             );
+        }
+        if self.values.is_some() {
+            // It was made for the sake of the others; the file has none.
+            self.endpoint = None;
         }
         if write_disposition == WriteDisposition::Replace && endpoint.asks_for_changes() {
             node.nearest(&["write_disposition"]).wrong(
@@ -412,6 +430,8 @@ impl ResourceFile {
             detect: self.detect.resolve(),
             steps,
             nul: self.text.resolve(),
+            parent: None,
+            values: self.plain_values(node, problems),
             endpoint,
             max_pages: self.max_pages.get(),
             max_run_time: self.max_run_time.0,
@@ -429,6 +449,37 @@ impl ResourceFile {
 }
 
 impl ResourceFile {
+    /// What the resource says of its parent.
+    pub(super) fn parent_rules(&self) -> ParentRules {
+        ParentRules::new(&self.parent, self.include_from_parent.as_ref())
+    }
+
+    fn plain_values(&self, node: &Node, problems: &mut Problems) -> Option<Vec<Value>> {
+        let values = self.values.as_ref()?;
+        if let Some(endpoint) = node.get("endpoint")
+            && endpoint.place != Place::Default
+        {
+            endpoint.wrong(problems, "a resource with `values` asks for nothing");
+        }
+        let node = node.nearest(&["values"]);
+        if values.is_empty() {
+            node.wrong(problems, "expected at least one value");
+        }
+        let nodes = node.list().into_iter().flatten();
+        let records = values
+            .iter()
+            .zip(nodes)
+            .map(|(json, at)| match &json.value {
+                map @ Value::Object(_) => map.clone(),
+                Value::Null | Value::Array(_) => {
+                    at.wrong(problems, "expected a map, a text, a number or a boolean");
+                    Value::Null
+                }
+                value => json!({ "value": value }),
+            });
+        Some(records.collect())
+    }
+
     fn steps(&self, node: &Node, problems: &mut Problems) -> Vec<ProcessingStep> {
         let nodes = node.nearest(&["processing_steps"]).list();
         let files = self.processing_steps.iter().flatten();

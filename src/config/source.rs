@@ -16,9 +16,12 @@ use super::{
     database::is_reserved_schema,
     decode::{Json, Short, Tried, section},
     endpoint::{Body, DottedPath, Endpoint, Method},
+    family::{self, Draft},
+    incremental::Incremental,
     jq::Program,
+    parent::Parent,
     privacy::{self, Privacy, PrivacyFile, PrivacyKey, Retention},
-    problem::Problems,
+    problem::{self, Problems},
     resource::{ResourceFile, Shared},
     schedule::Schedule,
     template::{self, Piece, Place},
@@ -216,6 +219,10 @@ pub struct Resource {
     pub detect: Detect,
     pub nul: Nul,
     pub endpoint: Endpoint,
+    /// The resource for whose records this one is walked.
+    pub parent: Option<Parent>,
+    /// Records that stand in the file instead of being asked for.
+    pub values: Option<Vec<Value>>,
     /// What becomes of each record before anything else looks at it.
     pub steps: Vec<ProcessingStep>,
     pub max_pages: u64,
@@ -229,6 +236,27 @@ pub struct Resource {
     pub retention: Option<Retention>,
     /// Hash of what decides the meaning of a cursor: path, params, cursor field, key.
     pub fingerprint: String,
+}
+
+impl Resource {
+    /// The resource that is asked for first: this one or, where it is walked for each record of a parent, the
+    /// outermost parent; and whether the cursor of that walk tells how far this resource is known as a whole.
+    #[must_use]
+    pub fn outermost(&self) -> (&Self, bool) {
+        match &self.parent {
+            None => (self, true),
+            Some(parent) => parent.outermost(),
+        }
+    }
+
+    /// The cursor of that walk.
+    #[must_use]
+    pub fn watched(&self) -> Option<&Incremental> {
+        match self.outermost() {
+            (outermost, true) => outermost.endpoint.incremental.as_ref(),
+            (_, false) => None,
+        }
+    }
 }
 
 /// One step on a record's way to its row.
@@ -502,7 +530,13 @@ impl SourceFile {
             }
             vars.insert(name.clone(), json.value.clone());
         }
+        let all: Vec<String> = self
+            .resources
+            .iter()
+            .filter_map(|file| file.0.as_ref()?.0.name.clone())
+            .collect();
         let shared = Shared {
+            names: &all,
             schema: given.schema.unwrap_or(name),
             base_url: self.client.0.as_ref().map(|client| &client.base_url),
             vars: &vars,
@@ -512,7 +546,7 @@ impl SourceFile {
             privacy_keys: given.privacy_keys,
         };
         let mut names: Vec<String> = Vec::new();
-        let mut resources = Vec::new();
+        let mut drafts = Vec::new();
         let mut whole = true;
         for (file, node) in self
             .resources
@@ -530,25 +564,34 @@ impl SourceFile {
                 }
                 names.push(name.clone());
             }
+            let rules = file.parent_rules();
             match file.resolve(&shared, node, problems) {
-                Some(resource) if file.is_synced() => {
+                Some(resource) => {
                     let auth = client.as_ref().and_then(|client| client.auth.as_ref());
                     check_auth(&resource.endpoint, auth, node, problems);
-                    resources.push(resource);
+                    drafts.push(Draft {
+                        is_synced: file.is_synced() && resource.values.is_none(),
+                        resource,
+                        rules,
+                        node,
+                    });
                 }
-                Some(_) => {}
                 None => whole = false,
             }
         }
+        let resources = match whole {
+            true => family::join(&drafts, problems),
+            false => None,
+        };
         // They lie under each resource by now; shown again they would only be read twice.
         self.resource_defaults = None;
         self.privacy = None;
         let client = client?;
-        whole.then_some(Source {
+        Some(Source {
             name: name.to_owned(),
             account: self.account.clone(),
             client,
-            resources,
+            resources: resources?,
         })
     }
 }
@@ -652,6 +695,7 @@ pub(super) fn spread_defaults(mut source: Node) -> Node {
             continue;
         }
         lengthen(resource);
+        let own_endpoint = resource.get("endpoint").is_some();
         if let Some(defaults) = &defaults {
             *resource = merged(defaults, resource, |key, default, own| match key {
                 "endpoint" => Some(merged(default, own, |key, default, own| {
@@ -661,6 +705,7 @@ pub(super) fn spread_defaults(mut source: Node) -> Node {
                     Some(merged(default, own, |_, _, _| None))
                 })),
                 "privacy" => Some(privacy::add_up(default, own)),
+                "parent" => Some(merged(default, own, |_, _, _| None)),
                 _ => None,
             });
         }
@@ -669,6 +714,18 @@ pub(super) fn spread_defaults(mut source: Node) -> Node {
                 Some(entry) => entry.node = privacy::add_up(rules, &entry.node),
                 None => resource.insert("privacy", rules.clone()),
             }
+        }
+        if resource
+            .get("values")
+            .is_some_and(|values| !values.is_null())
+            && !own_endpoint
+        {
+            // Nothing is asked for.
+            let path = super::tree::join(&resource.path, "endpoint");
+            let mut endpoint = Node::empty(problem::Place::Default, path.clone());
+            let paginator = Node::default_value("single_page", path);
+            endpoint.insert("paginator", paginator);
+            resource.insert("endpoint", endpoint);
         }
         if resource.get("endpoint").is_none_or(Node::is_null) {
             let path = super::tree::join(&resource.path, "endpoint");

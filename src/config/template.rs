@@ -7,6 +7,7 @@
 //! | --- | --- | --- |
 //! | `{incremental.<moment>}` | when a walk begins | anything |
 //! | `{vars.<name>}` | when the configuration is read | anything |
+//! | `{resources.<parent>.<field>}` | when the walk of a parent's record begins | anything |
 //! | `{<name>}`: the parameter of that name | when the configuration is read | the path |
 //!
 //! A new namespace is a variant of [`Place`], read in `place`, allowed by [`Names`] and filled in
@@ -17,7 +18,7 @@ use std::fmt::Write as _;
 use indexmap::IndexMap;
 use serde_json::Value;
 
-use super::{problem::Problems, tree::Node};
+use super::{endpoint::DottedPath, problem::Problems, tree::Node};
 
 /// What a text is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,8 +38,18 @@ pub enum Place {
     EndValue,
     /// A variable of the source.
     Variable(String),
+    /// A field of a parent's record.
+    Field(Field),
     /// A parameter that stands in the path instead of the query: one of the endpoint, or the page's number.
     Param(String),
+}
+
+/// A field of a parent's record.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Field {
+    /// Name of the resource.
+    pub resource: String,
+    pub path: DottedPath,
 }
 
 /// Splits a text into its pieces.
@@ -79,7 +90,7 @@ pub fn pieces(text: &str) -> Result<Vec<Piece>, &'static str> {
     Ok(pieces)
 }
 
-const UNKNOWN: &str = "unknown placeholder; known here: incremental.start_value, incremental.initial_value, incremental.end_value, vars.<name>, and in a path the name of a parameter";
+const UNKNOWN: &str = "unknown placeholder; known here: incremental.start_value, incremental.initial_value, incremental.end_value, vars.<name>, resources.<parent>.<field>, and in a path the name of a parameter";
 
 fn place(name: &str) -> Result<Place, &'static str> {
     let is_name = |name: &str| {
@@ -97,8 +108,19 @@ fn place(name: &str) -> Result<Place, &'static str> {
             _ => Err(UNKNOWN),
         },
         Some(("vars", name)) if !name.is_empty() => Ok(Place::Variable(name.to_owned())),
-        Some(("resources", _)) => {
-            Err("placeholders such as `{resources.parent.id}` are not supported yet")
+        Some(("resources", field)) => {
+            let (resource, path) = field
+                .split_once('.')
+                .ok_or("expected the parent and its field: resources.<parent>.<field>")?;
+            let path = DottedPath::parse(path)
+                .filter(|path| !path.0.is_empty())
+                .ok_or(
+                    "expected a field as a path of plain steps: resources.<parent>.address.id",
+                )?;
+            Ok(Place::Field(Field {
+                resource: resource.to_owned(),
+                path,
+            }))
         }
         Some(_) => Err(UNKNOWN),
         None if is_name(name) => Ok(Place::Param(name.to_owned())),
@@ -117,6 +139,9 @@ fn joined(pieces: &[Piece]) -> String {
             Piece::Place(Place::EndValue) => out.push_str("{incremental.end_value}"),
             Piece::Place(Place::Variable(name)) => {
                 let _ = write!(out, "{{vars.{name}}}");
+            }
+            Piece::Place(Place::Field(Field { resource, path })) => {
+                let _ = write!(out, "{{resources.{resource}.{path}}}");
             }
             Piece::Place(Place::Param(name)) => {
                 let _ = write!(out, "{{{name}}}");
@@ -189,6 +214,8 @@ pub(super) struct Names<'a> {
     pub(super) incremental: Option<bool>,
     /// Whether each walk has an end.
     pub(super) end: bool,
+    /// Names of the source's resources.
+    pub(super) resources: &'a [String],
 }
 
 impl Names<'_> {
@@ -290,6 +317,17 @@ impl Names<'_> {
             );
             return None;
         }
+        let is_unknown = |piece: &Piece| match piece {
+            Piece::Place(Place::Field(field)) => !self.resources.contains(&field.resource),
+            Piece::Place(_) | Piece::Text(_) => false,
+        };
+        if pieces.iter().any(is_unknown) {
+            at.wrong(
+                problems,
+                "the source has no resource of the placeholder's name",
+            );
+            return None;
+        }
         match self.incremental {
             None if has_places => {
                 at.wrong(problems, "the placeholder needs `endpoint.incremental`");
@@ -387,7 +425,19 @@ mod tests {
             ("{incremental.start_value", None),
             ("a } b", None),
             ("{os.environ}", None),
-            ("{resources.p.id}", None),
+            (
+                "/{resources.p.a[0].id}",
+                Some(vec![
+                    text("/"),
+                    Piece::Place(Place::Field(Field {
+                        resource: "p".into(),
+                        path: DottedPath::parse("a[0].id").unwrap(),
+                    })),
+                ]),
+            ),
+            ("{resources.p}", None),
+            ("{resources.p.}", None),
+            ("{resources.p.a[*]}", None),
             ("{vars.}", None),
             ("{}", None),
             ("{a b}", None),
@@ -411,6 +461,7 @@ mod tests {
             vars: &vars,
             incremental: None,
             end: false,
+            resources: &[],
         };
         let node = Node::default_value("x", String::new());
         let mut problems = Problems::default();
@@ -423,7 +474,7 @@ mod tests {
             "/t/a%2Fb%20%7Bx%7D/%2E%2E/a%2Fb%20%7Bx%7D-7/x"
         );
         assert_eq!(path("/t/{{vars.tenant}}").unwrap(), "/t/{{vars.tenant}}");
-        for wrong in ["/{none}", "/{vars.none}"] {
+        for wrong in ["/{none}", "/{vars.none}", "/{resources.none.id}"] {
             assert_eq!(path(wrong), None, "{wrong}");
         }
         let body = json!({"n": "{vars.size}", "t": "{vars.tenant}", "both": "{vars.size}px", "{{k}}": null});

@@ -220,7 +220,7 @@ impl Client {
                 host: host_of(&draft.url),
             });
         }
-        let at = Address::of(&draft.url);
+        let at = Address::of(draft.shown.as_ref().unwrap_or(&draft.url));
         let mut url = draft.url.clone();
         let mut headers = self.headers.clone();
         headers.extend(draft.headers.clone());

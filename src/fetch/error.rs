@@ -153,6 +153,15 @@ pub enum Decision {
     Stop,
 }
 
+/// What an error costs where a resource is walked once for each record of its parent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cost {
+    /// That walk.
+    Walk,
+    /// The run: it would meet all the others.
+    Run,
+}
+
 /// What follows for the walk from an error that ended it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Course {
@@ -179,6 +188,60 @@ impl Error {
             },
             Self::StreamBroken { .. } => Course::Restart,
             _ => Course::Stop,
+        }
+    }
+
+    /// Whether it says something of one walk only, or of the credential, the network, the configuration.
+    #[must_use]
+    pub fn cost(&self) -> Cost {
+        match self {
+            Self::Status {
+                status: 401 | 407 | 429,
+                ..
+            }
+            | Self::Transport {
+                trouble: Trouble::Dns | Trouble::Connect | Trouble::Tls,
+                ..
+            }
+            | Self::InsecureUrl { .. }
+            | Self::Client
+            | Self::TokenRefused { .. }
+            | Self::TokenMissing { .. }
+            | Self::RateLimited { .. }
+            | Self::CircuitOpen { .. }
+            | Self::ForeignBase { .. }
+            | Self::NoRefreshToken
+            | Self::NoVault
+            | Self::Vault(_)
+            | Self::Cancelled
+            | Self::Lost => Cost::Run,
+            Self::Status { .. }
+            | Self::Ruled { .. }
+            | Self::Transport {
+                trouble: Trouble::Timeout | Trouble::Broken,
+                ..
+            }
+            | Self::BadHeader { .. }
+            | Self::BadPath { .. }
+            | Self::NoStartValue
+            | Self::BadPosition
+            | Self::Redirect { .. }
+            | Self::ForeignLink { .. }
+            | Self::BodyTooLarge { .. }
+            | Self::WrongFormat { .. }
+            | Self::InvalidGzip { .. }
+            | Self::Charset { .. }
+            | Self::InvalidXml { .. }
+            | Self::StreamBroken { .. }
+            | Self::UnknownEncoding { .. }
+            | Self::EmptyBody { .. }
+            | Self::InvalidJson { .. }
+            | Self::InvalidUtf8 { .. }
+            | Self::UnexpectedShape { .. }
+            | Self::PaginationLoop { .. }
+            | Self::EmptyPages { .. }
+            | Self::PaginatorUnknown { .. }
+            | Self::TooManyPages { .. } => Cost::Walk,
         }
     }
 

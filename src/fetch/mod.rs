@@ -11,12 +11,14 @@ use std::{fmt, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::config::{
     self,
     endpoint::{DottedPath, Endpoint},
+    template::Field,
 };
 
 mod address;
@@ -62,7 +64,7 @@ mod vault;
 mod walk;
 
 pub use address::Address;
-pub use error::{Course, Decision, Error, Trouble};
+pub use error::{Cost, Course, Decision, Error, Trouble};
 pub use paginate::{Ending, Proven};
 pub use tally::Tally;
 pub use vault::{Drawer, Keeper, KeptTokens, Opened, Vault};
@@ -167,6 +169,8 @@ impl fmt::Debug for Api {
 #[derive(Debug, Clone)]
 pub struct WalkPlan {
     pub endpoint: Endpoint,
+    /// What the placeholders for fields of parents stand for.
+    pub bindings: Bindings,
     /// Sent as `incremental.start_param`. `None`: the parameter is left out.
     pub start_value: Option<String>,
     /// Fields by which a record is known again on another page. Empty: whole records are compared.
@@ -179,6 +183,36 @@ pub struct WalkPlan {
     pub first_page: u64,
     /// A walk that needs more pages than this, counted from 0 and not from `first_page`, fails.
     pub max_pages: u64,
+}
+
+/// Values of the parents' fields that a walk's requests name. Clones share them.
+#[derive(Clone, Default)]
+pub struct Bindings(Arc<[(Field, Value)]>);
+
+impl Bindings {
+    #[must_use]
+    pub fn new(values: Vec<(Field, Value)>) -> Self {
+        Self(values.into())
+    }
+
+    #[must_use]
+    pub fn value(&self, field: &Field) -> Option<&Value> {
+        let mut values = self.0.iter();
+        values.find_map(|(known, value)| (known == field).then_some(value))
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Debug for Bindings {
+    /// No value: ids of people are among them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fields = self.0.iter().map(|(field, _)| field);
+        f.debug_list().entries(fields).finish()
+    }
 }
 
 /// One HTTP answer: its body and where in it the records stand.

@@ -26,6 +26,8 @@ const NUMBER: &str = "~rosterd~number~";
 pub(super) struct Draft {
     pub(super) method: reqwest::Method,
     pub(super) url: Url,
+    /// The URL as errors may tell it, where the path of `url` holds a parent's id.
+    pub(super) shown: Option<Url>,
     pub(super) headers: HeaderMap,
     pub(super) body: Option<Bytes>,
 }
@@ -36,6 +38,8 @@ pub(super) struct Template {
     method: reqwest::Method,
     /// Without query.
     url: Url,
+    /// The same with the names of the parents' fields in the place of their values.
+    shown: Option<Url>,
     query: Vec<(String, String)>,
     /// Names of parameters in `query` that are neither shown nor stored.
     secret: Vec<String>,
@@ -88,7 +92,16 @@ impl Template {
     pub(super) fn new(base: &Url, plan: &WalkPlan) -> Result<Self, Error> {
         let endpoint = &plan.endpoint;
         let path = filled_path(&endpoint.path, plan).ok_or(Error::NoStartValue)?;
-        let mut url = join(base, &path)?;
+        let mut url = match plan.bindings.is_empty() {
+            true => join(base, &path)?,
+            // Told as it is configured: what fills it may be a person's.
+            false => join(base, &path)
+                .ok()
+                .filter(|_| !has_dots(plan))
+                .ok_or_else(|| Error::BadPath {
+                    path: endpoint.path.as_str().into(),
+                })?,
+        };
         let mut query: Vec<(String, String)> = url.query_pairs().into_owned().collect();
         let mut secret = endpoint.secret_params.clone();
         url.set_query(None);
@@ -118,6 +131,7 @@ impl Template {
         Ok(Self {
             method: method(endpoint.method),
             url,
+            shown: shown(base, plan),
             query,
             secret,
             body: match &endpoint.body {
@@ -233,6 +247,10 @@ impl Template {
         });
         Ok(Draft {
             method: self.method.clone(),
+            shown: self.shown.clone().map(|mut shown| {
+                shown.set_query(url.query());
+                shown
+            }),
             url,
             headers,
             body,
@@ -365,6 +383,35 @@ fn pairs(name: &str, param: &Param, plan: &WalkPlan) -> Vec<(String, String)> {
     }
 }
 
+/// Whether a value would be a segment of dots, which no encoding keeps from walking up the path.
+fn has_dots(plan: &WalkPlan) -> bool {
+    let pieces = template::pieces(&plan.endpoint.path).unwrap_or_default();
+    pieces.into_iter().any(|piece| match piece {
+        Piece::Place(Place::Field(field)) => plan
+            .bindings
+            .value(&field)
+            .is_some_and(|value| value == "." || value == ".."),
+        Piece::Place(_) | Piece::Text(_) => false,
+    })
+}
+
+/// The URL of a child's requests without its parent's id: `/employees/:employees.id/absences`.
+fn shown(base: &Url, plan: &WalkPlan) -> Option<Url> {
+    if plan.bindings.is_empty() {
+        return None;
+    }
+    let pieces = template::pieces(&plan.endpoint.path).ok()?;
+    let path: String = pieces
+        .into_iter()
+        .map(|piece| match piece {
+            Piece::Text(text) => text,
+            Piece::Place(Place::Field(field)) => format!(":{}.{}", field.resource, field.path),
+            Piece::Place(_) => ":cursor".to_owned(),
+        })
+        .collect();
+    join(base, &path).ok()
+}
+
 /// A path with its places filled. An empty text is no value here: it would name another place.
 fn filled_path(path: &str, plan: &WalkPlan) -> Option<String> {
     let is_empty = |piece: &Piece| match piece {
@@ -401,7 +448,15 @@ fn filled(text: &str, plan: &WalkPlan, encode: impl Fn(&str) -> String) -> Optio
     };
     let texts = pieces.into_iter().map(|piece| match piece {
         Piece::Text(text) => Some(text),
-        Piece::Place(place) => Some(encode(&text_of(&value_of(&place, plan)?)?)),
+        Piece::Place(place) => match value_of(&place, plan)? {
+            // Each value is encoded by itself, and the commas stay.
+            Value::Array(values) => {
+                let texts: Option<Vec<String>> = values.iter().map(text_of).collect();
+                let texts = texts?.into_iter().map(|text| encode(&text));
+                Some(texts.collect::<Vec<_>>().join(","))
+            }
+            value => Some(encode(&text_of(&value)?)),
+        },
     });
     texts.collect()
 }
@@ -444,6 +499,7 @@ fn value_of(place: &Place, plan: &WalkPlan) -> Option<Value> {
             let incremental = plan.endpoint.incremental.as_ref()?;
             incremental.initial_value.as_deref().map(moment)
         }
+        Place::Field(field) => plan.bindings.value(field).cloned(),
         // Each page fills it anew.
         Place::Param(_) => Some(NUMBER.into()),
         // Filled in when the configuration was read.
@@ -545,6 +601,7 @@ mod tests {
         incremental::Incremental,
         paginator::{Counted, Link, LinkFrom, Stop, Stride, TokenFrom},
     };
+    use crate::fetch::Bindings;
 
     fn key(name: &str) -> Step {
         Step::Key(name.into())
@@ -578,6 +635,7 @@ mod tests {
                 ..Endpoint::default()
             },
             end_value: None,
+            bindings: Bindings::default(),
             start_value: Some("2020-01-01T00:00:00+02:00".into()),
             key: Vec::new(),
             resume: None,

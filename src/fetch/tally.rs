@@ -29,6 +29,32 @@ pub struct Tally {
     pub fetch_ms: u64,
 }
 
+impl Tally {
+    /// Both together.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        self.with(other, u64::saturating_add)
+    }
+
+    /// What came after `before`.
+    #[must_use]
+    pub fn minus(&self, before: &Self) -> Self {
+        self.with(before, u64::saturating_sub)
+    }
+
+    fn with(&self, other: &Self, join: fn(u64, u64) -> u64) -> Self {
+        Self {
+            requests: join(self.requests, other.requests),
+            retries: join(self.retries, other.retries),
+            http_429: join(self.http_429, other.http_429),
+            bytes_in: join(self.bytes_in, other.bytes_in),
+            wait_rate_ms: join(self.wait_rate_ms, other.wait_rate_ms),
+            wait_retry_ms: join(self.wait_retry_ms, other.wait_retry_ms),
+            fetch_ms: join(self.fetch_ms, other.fetch_ms),
+        }
+    }
+}
+
 /// The counters behind a [`Tally`]. Times are kept in microseconds, so that many short waits add up.
 #[derive(Debug, Default)]
 pub(super) struct Counters {

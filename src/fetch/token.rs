@@ -317,6 +317,7 @@ fn draft(request: &TokenRequest, refresh: Option<&Secret>) -> Result<Draft, Erro
     Ok(Draft {
         method: method(request.method),
         url,
+        shown: None,
         headers,
         body,
     })

@@ -1,7 +1,8 @@
 //! How far a resource, or one partition of it, is known to be complete; and where a walk resumes.
 //!
-//! A cursor is changed by two functions only: [`move_cursor`] in the transaction of the rows that
-//! prove it, and [`reset_cursor`] by a person. Both leave a line in `rosterd.cursor_log`. Nothing here
+//! A cursor is changed by three functions only: [`move_cursor`] and, for parts of a resource,
+//! [`move_partition_cursors`] in the transaction of the rows that prove it, and [`reset_cursor`] by a person.
+//! The first and the last leave a line in `rosterd.cursor_log`. Nothing here
 //! compares cursor values; whether one lies before the other is known to the caller, who knows its type.
 
 use serde_json::Value;
@@ -174,6 +175,86 @@ pub async fn move_cursor(
     .await?;
     // Otherwise the old cursor would pass for one of the new configuration.
     version.ok_or(Error::CursorMismatch)
+}
+
+/// The cursors of some partitions, with the fingerprints that they were stored under. Those that have none are left out.
+///
+/// # Errors
+///
+/// [`Error::Database`].
+pub async fn partition_cursors(
+    conn: &mut PgConnection,
+    resource_id: ResourceId,
+    partitions: &[String],
+) -> Result<Vec<(String, Value, Option<String>)>, Error> {
+    Ok(sqlx::query_as(
+        "select partition, cursor, fingerprint from rosterd.cursors
+         where resource_id = $1 and partition = any($2) and cursor is not null",
+    )
+    .bind(resource_id)
+    .bind(partitions)
+    .fetch_all(conn)
+    .await?)
+}
+
+/// Whether a part of the resource, and not the whole, has a cursor.
+///
+/// # Errors
+///
+/// [`Error::Database`].
+pub async fn has_partition_cursors(
+    conn: &mut PgConnection,
+    resource_id: ResourceId,
+) -> Result<bool, Error> {
+    Ok(sqlx::query_scalar(
+        "select exists (select from rosterd.cursors
+                        where resource_id = $1 and partition <> '' and cursor is not null)",
+    )
+    .bind(resource_id)
+    .fetch_one(conn)
+    .await?)
+}
+
+/// Moves the cursors of partitions, in the transaction of the rows that prove them. There may be a million of
+/// them, so their moves are not logged one by one.
+///
+/// `moves`: each partition once.
+///
+/// # Errors
+///
+/// [`Error::Database`].
+pub async fn move_partition_cursors(
+    tx: &mut PgConnection,
+    claim: &Claim,
+    moves: &[(String, Value)],
+    generation: i64,
+    fingerprint: &str,
+) -> Result<(), Error> {
+    if moves.is_empty() {
+        return Ok(());
+    }
+    let (partitions, cursors): (Vec<&str>, Vec<&Value>) =
+        moves.iter().map(|(p, value)| (p.as_str(), value)).unzip();
+    sqlx::query(
+        "insert into rosterd.cursors as c
+           (resource_id, partition, cursor, generation, fingerprint, scan_complete, updated_by_run)
+         select $1, t.partition, t.cursor, $4, $5, true, $6
+         from unnest($2::text[], $3::jsonb[]) as t (partition, cursor)
+         on conflict (resource_id, partition) do update
+            set cursor = excluded.cursor, generation = excluded.generation,
+                fingerprint = excluded.fingerprint, scan_complete = true, version = c.version + 1,
+                updated_at = clock_timestamp(), updated_by_run = excluded.updated_by_run, updated_by = null
+          where c.cursor is distinct from excluded.cursor or c.fingerprint is distinct from excluded.fingerprint",
+    )
+    .bind(claim.resource_id)
+    .bind(partitions)
+    .bind(cursors)
+    .bind(generation)
+    .bind(fingerprint)
+    .bind(claim.run_id)
+    .execute(tx)
+    .await?;
+    Ok(())
 }
 
 /// Forgets the cursors and checkpoints of a resource, so that its next run reads everything. The old values

@@ -70,7 +70,10 @@ pub use credentials::{
     CredentialLine, StoredCredential, credentials, forget_credential, lock_credential,
     replace_credential,
 };
-pub use cursor::{Cursor, cursor, cursor_version_by, move_cursor, reset_cursor, save_checkpoint};
+pub use cursor::{
+    Cursor, cursor, cursor_version_by, has_partition_cursors, move_cursor, move_partition_cursors,
+    partition_cursors, reset_cursor, save_checkpoint,
+};
 pub use event::{Level, NewEvent, event};
 pub use lease::{Beat, fence, heartbeat, request_cancel};
 pub use privacy::{

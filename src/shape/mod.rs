@@ -9,6 +9,7 @@
 
 mod cursor;
 mod encode;
+mod graft;
 mod hashed;
 mod hint;
 mod json;
@@ -30,6 +31,7 @@ mod tests;
 
 pub use cursor::CursorValue;
 pub use encode::{Conflict, Encoded, MapSpec, Mapper, Stamp};
+pub use graft::{field, raw_field, with_members};
 pub use hashed::{HASHED_KEY_COLUMN, key_page};
 pub use keep::kept;
 pub use keys::{KeyHashing, KeySet};

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use indexmap::IndexMap;
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::plan::Checkpoint;
@@ -27,6 +29,8 @@ pub struct Batch {
     /// Keys of all records that were read, where a snapshot is made: arrays of the key's parts.
     pub seen: Vec<Vec<BinaryArray>>,
     pub counters: Counters,
+    /// Cursors of units that are over, by their partitions.
+    pub cursors: IndexMap<String, Value>,
     /// Whether everything that this run appended before goes away again, with this batch's transaction.
     pub takes_back: bool,
     /// Where the cursor is with this batch: a piece of the run's span is proven complete.

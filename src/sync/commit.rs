@@ -92,6 +92,8 @@ pub(super) struct Opened {
     /// What may become of the tables. Everything, while the first load is not done.
     pub(super) contract: Contract,
     pub(super) cursor: Option<Cursor>,
+    /// Whether parts of the resource, one for each parent, have cursors.
+    pub(super) has_cursors_of_units: bool,
 }
 
 /// How a proven walk ends its run, in the transaction of its last batch.
@@ -146,6 +148,8 @@ async fn try_open(
 
     let mut connection = context.pool.acquire().await.map_err(connecting)?;
     let cursor = record::cursor(&mut connection, claim.resource_id, WHOLE).await?;
+    let has_cursors_of_units = resource.parent.is_some()
+        && record::has_partition_cursors(&mut connection, claim.resource_id).await?;
     let has_rejects = record::open_rejects(&mut connection, claim.resource_id).await? > 0;
     let found = table::inspect(&mut connection, &name).await?;
     let is_loaded =
@@ -227,6 +231,7 @@ async fn try_open(
         has_rejects,
         contract,
         cursor,
+        has_cursors_of_units,
     })
 }
 
@@ -525,6 +530,19 @@ impl Store {
         record::resolve_rejects(&mut transaction, &self.claim, &loaded).await?;
         record::reject(&mut transaction, &self.claim, &batch.rejects).await?;
         record::reject(&mut transaction, &self.claim, &refused).await?;
+        let moves: Vec<(String, serde_json::Value)> = batch
+            .cursors
+            .iter()
+            .map(|(partition, cursor)| (partition.clone(), cursor.clone()))
+            .collect();
+        record::move_partition_cursors(
+            &mut transaction,
+            &self.claim,
+            &moves,
+            self.generation.load(Ordering::SeqCst),
+            &self.context.resource.fingerprint,
+        )
+        .await?;
         let version = self
             .book_cursor(&mut transaction, batch, conclusion)
             .await?;

@@ -56,6 +56,15 @@ pub enum Error {
     /// Records without a cursor value, under `on_cursor_value_missing: raise`.
     #[error("{records} records of a page have no readable cursor value")]
     CursorMissing { records: u64 },
+    /// The records before the place to resume at are not what they were.
+    #[error("records before the place to resume at have moved")]
+    Moved,
+    /// A parent's record cannot be asked with.
+    #[error("{0}")]
+    Parent(String),
+    /// Walks for some of the parents failed; those of the others are loaded.
+    #[error("{}", .0.message)]
+    Children(Fault),
     /// A task of the run ended by itself.
     #[error("a part of the run crashed")]
     Crashed,
@@ -85,7 +94,9 @@ impl Error {
     #[must_use]
     pub fn status(&self) -> Status {
         match self {
-            Self::Unproven(_) => Status::Partial,
+            Self::Unproven(_) | Self::Moved | Self::Parent(_) | Self::Children(_) => {
+                Status::Partial
+            }
             Self::Fetch(error) if error.is_partial() => Status::Partial,
             Self::Lost | Self::Halted => Status::Interrupted,
             Self::Fetch(_)
@@ -121,6 +132,9 @@ impl Error {
             | Self::Privacy { .. }
             | Self::Contract { .. }
             | Self::CursorMissing { .. }
+            | Self::Moved
+            | Self::Parent(_)
+            | Self::Children(_)
             | Self::Crashed => false,
         }
     }
@@ -172,6 +186,19 @@ impl Error {
                 "What was read is stored; the cursor stays. If this repeats, sort the endpoint by a unique field or use a cursor paginator.",
                 true,
             ),
+            Self::Moved => own(
+                Class::SourceResponse,
+                "parents_moved",
+                "The next run reads everything from the beginning.",
+                true,
+            ),
+            Self::Parent(_) => own(
+                Class::Data,
+                "parent_record",
+                "Look at the parent's records and its processing_steps; parent.missing: skip leaves such records out.",
+                true,
+            ),
+            Self::Children(fault) => fault.clone(),
             Self::Empty => own(
                 Class::SourceResponse,
                 "empty_walk",

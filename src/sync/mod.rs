@@ -29,6 +29,8 @@ pub mod gauge;
 
 mod intake;
 
+mod fanout;
+
 mod outbox;
 
 mod page;
@@ -48,6 +50,8 @@ pub mod privacy;
 pub mod erase;
 
 mod pulse;
+
+pub mod stream;
 
 mod walk;
 

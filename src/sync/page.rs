@@ -7,10 +7,12 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::{
     Error,
+    fanout::Over,
     intake::Records,
     patience::Patience,
     plan::Checkpoint,
@@ -34,8 +36,7 @@ impl Walker {
             .set_phase(format!("loading page {}", page.number + 1));
         if self.read.cap.is_none() {
             self.read.has_clock = page.server_date.is_some();
-            // Without a clock of the API's, a day of leeway still keeps out dates of years to come.
-            self.read.cap = Some(page.server_date.unwrap_or_else(|| clock::now() + LEEWAY));
+            self.read.cap = Some(cap_of(page));
         }
         let mut records = self.take(page).await?;
         privacy::tell_blocked(&self.store, &self.intake.take_blocked()).await?;
@@ -306,7 +307,7 @@ impl Walker {
 
     /// Moves the place to resume at behind the page that was absorbed.
     fn note_checkpoint(&mut self, page: &Page, scan: &Scan) {
-        if page.doubtful || page.is_part {
+        if page.doubtful || page.is_part || (self.is_fanout() && self.trail.is_none()) {
             // A walk that went on from here would not know of the doubt.
             self.checkpoint = None;
         } else if !scan.rows.is_empty() {
@@ -323,17 +324,55 @@ impl Walker {
                 seen: self.read.cursor.as_ref().map(CursorValue::to_json),
                 records: self.read.records,
                 snapshot: self.snapshot.clone(),
+                trail: self.trail.clone(),
                 stored_at: clock::now(),
             });
         }
         self.outbox.batch.checkpoint.clone_from(&self.checkpoint);
     }
+
+    /// Notes that a parent's records are all there: its cursor, and that the walk may go on behind it.
+    pub(super) fn close_unit(&mut self, over: Over) {
+        let seen = self.read.cursor.take();
+        if let (Some(partition), true) = (over.partition, over.is_proven)
+            && let Some(cursor) = self.further(over.cursor, seen)
+        {
+            let cursors = &mut self.outbox.batch.cursors;
+            cursors.insert(partition, cursor.to_json());
+        }
+        self.checkpoint = over.trail.map(|trail| Checkpoint {
+            at: None,
+            page: self.pages.saturating_sub(1),
+            anchor: String::new(),
+            start_value: self.piece.start_value.clone(),
+            end_value: self.piece.end_value.clone(),
+            cursor: self.stored.as_ref().map(CursorValue::to_json),
+            cap: self.read.cap,
+            has_clock: self.read.has_clock,
+            is_unsorted: false,
+            seen: None,
+            records: self.read.records,
+            snapshot: self.snapshot.clone(),
+            trail: Some(trail),
+            stored_at: clock::now(),
+        });
+        self.outbox.batch.checkpoint.clone_from(&self.checkpoint);
+        // So that also parents without records are put behind in time.
+        self.outbox.batch.note_page(0);
+    }
+
     /// What [`Checkpoint::anchor`] would be after this page.
     pub(super) async fn anchor_of(&mut self, page: &Page) -> Result<String, Error> {
         // Through the same steps as the page that the anchor was taken of.
         let records = self.take(page).await?;
         Ok(anchor(&records.scan(&self.mapper, self.read.cap)))
     }
+}
+
+/// The time of the API's clock at a page; no cursor may pass that of a walk's first.
+pub(super) fn cap_of(page: &Page) -> DateTime<Utc> {
+    // Without a clock of the API's, a day of leeway still keeps out dates of years to come.
+    page.server_date.unwrap_or_else(|| clock::now() + LEEWAY)
 }
 
 /// Tells whether a page still shows the same records in the same order.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{Error, deletes::Snapshot, span::Piece};
+use super::{Error, deletes::Snapshot, fanout::Trail, span::Piece};
 use crate::{
     clock,
     config::{
@@ -14,7 +14,7 @@ use crate::{
         incremental::{Incremental, Watermark},
         source::{DeleteMode, WriteDisposition},
     },
-    fetch::{Position, WalkPlan},
+    fetch::{Bindings, Position, WalkPlan},
     record::{Cursor, Mode},
     shape::{Bounds, CursorValue},
 };
@@ -55,6 +55,9 @@ pub struct Checkpoint {
     /// There when the walk is over everything and rows that it does not see are to go.
     #[serde(default)]
     pub snapshot: Option<Snapshot>,
+    /// Where this is among the parents, when the resource has any.
+    #[serde(default)]
+    pub trail: Option<Box<Trail>>,
     pub stored_at: DateTime<Utc>,
 }
 
@@ -86,6 +89,8 @@ pub struct Plan {
     pub is_snapshot: bool,
     /// Whether they may go however many they are.
     pub allow_deletes: bool,
+    /// Whether what is stored may be gone on from.
+    goes_on: bool,
 }
 
 impl Plan {
@@ -105,8 +110,10 @@ impl Plan {
         start: Start,
         mode: Mode,
     ) -> Result<Self, Error> {
-        let incremental = resource.endpoint.incremental.as_ref();
-        let value = stored.and_then(|s| s.value.as_ref());
+        // A child's walk begins with its outermost parents.
+        let (asked, is_watched) = resource.outermost();
+        let incremental = asked.endpoint.incremental.as_ref();
+        let value = stored.and_then(|s| s.value.as_ref()).filter(|_| is_watched);
         if let Some(fingerprint) = stored.and_then(|s| s.fingerprint.as_deref())
             && fingerprint != resource.fingerprint
             && value.is_some()
@@ -127,7 +134,7 @@ impl Plan {
         let first = incremental.and_then(|i| i.first.as_deref());
         let endpoint = match first {
             Some(first) if cursor.is_none() => first,
-            _ => &resource.endpoint,
+            _ => &asked.endpoint,
         };
         let piece = incremental.map_or_else(Piece::default, |incremental| {
             Piece::first(incremental, cursor.as_ref(), clock::now())
@@ -174,7 +181,29 @@ impl Plan {
             resume,
             is_snapshot,
             allow_deletes: start == Start::AnewAllowingDeletes,
+            goes_on: start == Start::GoOn && mode == Mode::Incremental,
         })
+    }
+
+    /// The same where units of a fan-out have cursors, with which a walk does not read everything.
+    #[must_use]
+    pub fn with_cursors_of_units(self) -> Self {
+        if !self.goes_on {
+            return self;
+        }
+        Self {
+            reads_everything: false,
+            // An interrupted walk over everything stays one.
+            is_snapshot: self.is_snapshot && self.resume.is_some(),
+            ..self
+        }
+    }
+
+    /// Whether the walks for a parent begin at its own cursor. A walk that is to delete what it does not see
+    /// must see everything.
+    #[must_use]
+    pub fn uses_cursors_of_units(&self) -> bool {
+        self.goes_on && !self.is_snapshot
     }
 
     /// The same piece without its checkpoint.
@@ -229,6 +258,7 @@ impl Plan {
     pub fn walk(&self, resource: &Resource) -> WalkPlan {
         WalkPlan {
             endpoint: self.endpoint.clone(),
+            bindings: Bindings::default(),
             start_value: self.piece.start_value.clone(),
             end_value: self.piece.end_value.clone(),
             key: resource.primary_key.clone(),

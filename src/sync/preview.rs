@@ -5,9 +5,8 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use sqlx::PgPool;
-use tokio_util::sync::CancellationToken;
 
-use super::{Error, intake::Intake, plan::Plan, privacy, walk};
+use super::{Error, intake::Intake, privacy, stream, walk};
 use crate::{
     clock,
     config::{Resource, source::WriteDisposition},
@@ -72,13 +71,8 @@ pub async fn preview(
 ) -> Result<Preview, Error> {
     let name = TableName::new(&identifier(&resource.schema), &identifier(&resource.table));
     let existing = existing(pool, &name).await?;
-    let mut plan =
-        Plan::new(resource, None, super::Start::Anew, record::Mode::Full)?.walk(resource);
-    plan.max_pages = 1;
+    let (plan, page) = stream::first_page(resource, api).await?;
     let request = api.describe(&plan)?;
-    let mut pages = api.walk(plan, CancellationToken::new());
-    let page = pages.next().await?;
-    drop(pages);
 
     let keyed =
         !resource.primary_key.is_empty() && resource.write_disposition != WriteDisposition::Append;

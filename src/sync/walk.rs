@@ -12,28 +12,30 @@ use super::{
     commit::{self, Conclusion, Store},
     cursor,
     deletes::{self, Held, Snapshot},
+    fanout::{Event, Trail},
     intake::Intake,
     outbox::Outbox,
     patience::Patience,
     plan::{Checkpoint, Plan, Start},
     privacy,
     span::Piece,
+    stream::Stream,
 };
 use crate::{
     clock,
     config::{
         Resource,
         contract::Contract,
-        endpoint::DottedPath,
+        endpoint::{DottedPath, Endpoint},
         incremental::{Incremental, Watermark},
         source::{KeyHash, WriteDisposition},
     },
     failpoint,
     fault::Fault,
-    fetch::{Course, Tally, Walk},
+    fetch::{Course, Tally},
     load::{deletes::Census, sql::Ident},
     record::{Claim, Counters, Ending, Mode},
-    shape::{CursorRule, CursorValue, Kind, Layout, MapSpec, Mapper, identifier},
+    shape::{Bounds, CursorRule, CursorValue, Kind, Layout, MapSpec, Mapper, identifier},
 };
 
 /// How often a walk that did not prove itself is repeated within one run.
@@ -56,6 +58,9 @@ pub(super) async fn run(
     let opened = commit::open(context, claim, gauge).await?;
     let opened_at = opened.cursor.clone();
     let mut plan = Plan::new(&context.resource, opened_at.as_ref(), start, claim.mode)?;
+    if opened.has_cursors_of_units {
+        plan = plan.with_cursors_of_units();
+    }
     if context.resource.gathers() {
         // Its rows gather in a table that no other run can trust.
         plan = plan.from_the_start();
@@ -89,7 +94,10 @@ pub(super) async fn run(
                     continue;
                 }
                 match walker.weigh(&plan, repetitions).await? {
-                    Weighed::Ready(verdict) => return walker.conclude(&plan, last, verdict).await,
+                    Weighed::Ready(verdict) => {
+                        // On the heap, for its size.
+                        return Box::pin(walker.conclude(&plan, last, verdict)).await;
+                    }
                     Weighed::Again => {
                         info!(
                             "rows were not seen; reading everything again before they are deleted"
@@ -129,7 +137,9 @@ pub(super) async fn run(
                 continue;
             }
             Err(error) => {
-                if matches!(&error, Error::Fetch(error) if error.course() == Course::End) {
+                let is_final =
+                    matches!(&error, Error::Fetch(error) if error.course() == Course::End);
+                if is_final || matches!(error, Error::Children(_)) {
                     walker.forget_place();
                 }
                 walker.save_what_is_read(&error).await;
@@ -234,6 +244,8 @@ pub(super) struct Walker {
     /// Where to resume after the last page; `None`: nowhere but at the beginning.
     pub(super) checkpoint: Option<Checkpoint>,
     tally: Tally,
+    /// Where the page in hand is among the parents.
+    pub(super) trail: Option<Box<Trail>>,
 }
 
 impl Read {
@@ -306,25 +318,37 @@ impl Walker {
             anchor: None,
             checkpoint: None,
             tally: Tally::default(),
+            trail: None,
         }
+    }
+
+    /// Whether the resource is walked for each record of a parent.
+    pub(super) fn is_fanout(&self) -> bool {
+        self.store.context.resource.parent.is_some()
     }
 
     /// One walk, from the plan's position to the API's end signal.
     async fn walk(&mut self, plan: &Plan) -> Result<End, Error> {
-        let context = self.store.context.clone();
-        let incremental = plan.endpoint.incremental.as_ref();
+        let resource = Arc::clone(&self.store.context.resource);
+        let incremental = resource.endpoint.incremental.as_ref();
         self.piece.clone_from(&plan.piece);
-        self.mapper.bound(plan.bounds(&context.resource));
+        // The piece is one of the parents' walk.
+        self.mapper.bound(match self.is_fanout() {
+            true => Bounds::default(),
+            false => plan.bounds(&resource),
+        });
         self.before = None;
         self.tally = Tally::default();
         self.pages = plan
             .resume
             .as_ref()
             .map_or(0, |checkpoint| checkpoint.page + 1);
+        // Behind a parent whose records are all there no page is met again.
         self.anchor = plan
             .resume
             .as_ref()
-            .map(|checkpoint| checkpoint.anchor.clone());
+            .map(|checkpoint| checkpoint.anchor.clone())
+            .filter(|anchor| !anchor.is_empty());
         if let Some(checkpoint) = &plan.resume {
             let seen = checkpoint.seen.as_ref().zip(incremental);
             let seen = seen.and_then(|(seen, i)| CursorValue::from_json(seen, &i.notation));
@@ -347,22 +371,30 @@ impl Walker {
         self.snapshot = plan
             .is_snapshot
             .then(|| carried.snapshot.unwrap_or_default());
-        let mut walk = context
-            .api
-            .walk(plan.walk(&context.resource), self.halt.clone());
-        let result = self.pages(&mut walk, plan).await;
-        self.count(&walk);
-        match result? {
-            Pages::Over => {}
-            Pages::Left => return Ok(End::Proven(None)),
-            Pages::Moved => {
-                let why = "records before the place to resume at have moved";
-                return Ok(End::Doubtful(why.to_owned()));
+        let mut stream = Stream::start(&self.store, plan, self.halt.clone());
+        let result = self.pages(&mut stream, plan).await;
+        self.count(&stream);
+        match result {
+            Ok(Pages::Over) => {}
+            Ok(Pages::Left) => return Ok(End::Proven(None)),
+            Ok(Pages::Moved) | Err(Error::Moved) => {
+                return Ok(End::Doubtful(Error::Moved.to_string()));
+            }
+            Err(error) => return Err(error),
+        }
+        let end = stream.end();
+        if let Some(parents) = end.parents {
+            parents.report.tell(&self.store).await?;
+            if let Some(fault) = parents.report.fault() {
+                return Err(Error::Children(fault));
+            }
+            // What the run says of its cursor, it says of the parents' walk.
+            self.read.cursor = parents.cursor;
+            self.read.has_values = true;
+            if let Some((cap, has_clock)) = parents.clock {
+                (self.read.cap, self.read.has_clock) = (Some(cap), has_clock);
             }
         }
-        let Some(ending) = walk.ending() else {
-            return Ok(End::Doubtful("the walk ended without a signal".to_owned()));
-        };
         if self
             .snapshot
             .as_ref()
@@ -373,21 +405,21 @@ impl Walker {
                 "the type of the key changed on the way".to_owned(),
             ));
         }
-        Ok(match (ending.proven, ending.doubt) {
-            (Some(_), _) => End::Proven(ending.sync_token),
-            (None, why) => End::Doubtful(why.unwrap_or_else(|| "no end signal".to_owned())),
+        Ok(match end.doubt {
+            None => End::Proven(end.token),
+            Some(why) => End::Doubtful(why),
         })
     }
 
-    async fn pages(&mut self, walk: &mut Walk, plan: &Plan) -> Result<Pages, Error> {
+    async fn pages(&mut self, stream: &mut Stream, plan: &Plan) -> Result<Pages, Error> {
         let bounds = self.store.context.resource.batch.clone();
         loop {
             let deadline = self.outbox.deadline(&bounds);
-            // `Walk::next` only waits on a channel, so it may be dropped when the batch's time is up.
-            let page = tokio::select! {
-                page = walk.next() => page,
+            // `next` only waits on a channel, so it may be dropped when the batch's time is up.
+            let event = tokio::select! {
+                event = stream.next() => event,
                 () = sleep_until(deadline) => {
-                    self.count(walk);
+                    self.count(stream);
                     self.outbox.hand_over(None).await?;
                     continue;
                 }
@@ -395,9 +427,19 @@ impl Walker {
             if self.halt.is_cancelled() {
                 return Err(Error::Halted);
             }
-            let Some(page) = page? else {
-                return Ok(Pages::Over);
+            let sheet = match event? {
+                Some(Event::Page(sheet)) => sheet,
+                Some(Event::Over(over)) => {
+                    self.close_unit(over);
+                    self.count(stream);
+                    if self.outbox.is_due(&bounds) {
+                        self.outbox.hand_over(None).await?;
+                    }
+                    continue;
+                }
+                None => return Ok(Pages::Over),
             };
+            let page = sheet.page;
             if let Some(anchor) = self.anchor.take() {
                 if anchor != self.anchor_of(&page).await? {
                     return Ok(Pages::Moved);
@@ -405,12 +447,20 @@ impl Walker {
                 // Its rows were committed with the checkpoint.
                 continue;
             }
+            if sheet.is_first {
+                self.read.cursor = None;
+                self.read.cap = None;
+                self.before = None;
+            }
+            self.trail = sheet.trail;
             self.absorb(&page).await?;
-            self.count(walk);
-            if page.next.is_some() && !page.doubtful && self.leaves_span(plan) {
+            self.count(stream);
+            let is_fanout = self.is_fanout();
+            if page.next.is_some() && !page.doubtful && !is_fanout && self.leaves_span(plan) {
                 return Ok(Pages::Left);
             }
-            if (page.next.is_some() || page.is_part) && self.outbox.is_due(&bounds) {
+            // The last batch goes with the run's end; which it is, is not known among parents.
+            if (page.next.is_some() || page.is_part || is_fanout) && self.outbox.is_due(&bounds) {
                 self.outbox.hand_over(None).await?;
             }
         }
@@ -464,12 +514,7 @@ impl Walker {
         a: Option<CursorValue>,
         b: Option<CursorValue>,
     ) -> Option<CursorValue> {
-        let incremental = self.store.context.resource.endpoint.incremental.as_ref();
-        let toward = incremental.map(|i| i.toward).unwrap_or_default();
-        match (a, b) {
-            (Some(a), Some(b)) if b.is_beyond(&a, toward) => Some(b),
-            (a, b) => a.or(b),
-        }
+        further(&self.store.context.resource.endpoint, a, b)
     }
 
     /// Commits what is in hand and gets ready for the walk's repetition.
@@ -602,7 +647,7 @@ impl Walker {
             return Err(Error::Empty);
         }
         self.intake.left_out().tell(&self.store).await?;
-        let (cursor, flaw) = match &resource.endpoint.incremental {
+        let (cursor, flaw) = match resource.watched() {
             Some(incremental) => self.watermark(incremental, plan, token),
             None => (None, None),
         };
@@ -651,15 +696,19 @@ impl Walker {
             Watermark::Max => {
                 let flaw = (self.read.records > 0 && !self.read.has_values)
                     .then(|| cursor::unreadable(incremental, self.read.records));
-                let seen = self.further(self.stored.clone(), self.read.cursor.clone());
-                (self.further(stored, seen), flaw)
+                let seen = further(
+                    &plan.endpoint,
+                    self.stored.clone(),
+                    self.read.cursor.clone(),
+                );
+                (further(&plan.endpoint, stored, seen), flaw)
             }
         }
     }
 
     /// Adds what the walk has done on the wire since it was last asked.
-    fn count(&mut self, walk: &Walk) {
-        let now = walk.tally();
+    fn count(&mut self, stream: &Stream) {
+        let now = stream.tally();
         let before = std::mem::replace(&mut self.tally, now);
         let delta = Counters {
             http_requests: signed_u64(now.requests - before.requests),
@@ -672,6 +721,20 @@ impl Walker {
             ..Counters::default()
         };
         self.outbox.add(&delta);
+    }
+}
+
+/// The further one of two cursors of an endpoint.
+pub(super) fn further(
+    endpoint: &Endpoint,
+    a: Option<CursorValue>,
+    b: Option<CursorValue>,
+) -> Option<CursorValue> {
+    let incremental = endpoint.incremental.as_ref();
+    let toward = incremental.map(|i| i.toward).unwrap_or_default();
+    match (a, b) {
+        (Some(a), Some(b)) if b.is_beyond(&a, toward) => Some(b),
+        (a, b) => a.or(b),
     }
 }
 

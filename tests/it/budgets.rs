@@ -7,7 +7,7 @@ use std::{
 
 use rosterd::{
     config::{self, Config},
-    fetch::{Api, Error, Tally, WalkPlan},
+    fetch::{Api, Bindings, Error, Tally, WalkPlan},
     record::Worker,
     sync::fleet,
 };
@@ -44,6 +44,7 @@ fn replica(config: &Config, db: &TestDb) -> Arc<Api> {
 
 fn plan(config: &Config) -> WalkPlan {
     WalkPlan {
+        bindings: Bindings::default(),
         endpoint: config.sources[0].resources[0].endpoint.clone(),
         start_value: None,
         end_value: None,

@@ -359,9 +359,89 @@ fn every_problem_is_told_with_its_place_and_all_of_them_at_once() {
             "placeholders name what is there",
             one("{path: '/e/{resources.x.id}', paginator: single_page, params: {since: '{incremental.start_value}', u: {type: resolve, resource: x}}}"),
             vec![
-                ("7:26", "sources.hr.resources[0].endpoint.path", "placeholders"),
+                ("7:26", "sources.hr.resources[0].endpoint.path", "no resource of the placeholder's name"),
                 ("7:89", "sources.hr.resources[0].endpoint.params.since", "needs `endpoint.incremental`"),
-                ("7:121", "sources.hr.resources[0].endpoint.params.u", "not supported yet"),
+                ("7:121", "sources.hr.resources[0].endpoint.params.u", "expected the keys `type`, `resource` and `field`"),
+            ],
+        ),
+        (
+            "a parent is one that exists, is one, and is not its own child",
+            source(
+                "paginator: single_page",
+                "- {name: a, endpoint: 'a/{resources.none.id}'}\n- {name: b, endpoint: 'b/{resources.c}'}\n- {name: c, endpoint: 'c/{resources.b.x[*]}'}",
+            ),
+            vec![
+                ("7:29", "sources.hr.resources[0].endpoint", "no resource of the placeholder's name"),
+                ("8:29", "sources.hr.resources[1].endpoint", "resources.<parent>.<field>"),
+                ("9:29", "sources.hr.resources[2].endpoint", "a path of plain steps"),
+            ],
+        ),
+        (
+            "circles and several parents",
+            source(
+                "paginator: single_page",
+                "- {name: a, endpoint: 'a/{resources.b.id}'}\n- {name: b, endpoint: 'b/{resources.a.id}'}\n- {name: c, endpoint: 'c/{resources.c.id}'}\n- d\n- e\n- {name: f, endpoint: 'f/{resources.d.id}/{resources.e.id}'}",
+            ),
+            vec![
+                ("7:29", "sources.hr.resources[0].endpoint", "is its own parent"),
+                ("8:29", "sources.hr.resources[1].endpoint", "is its own parent"),
+                ("9:29", "sources.hr.resources[2].endpoint", "is its own parent"),
+                ("12:29", "sources.hr.resources[5].endpoint", "several parents"),
+            ],
+        ),
+        (
+            "what is said of a parent fits the resource",
+            source(
+                "paginator: single_page",
+                "- {name: p, include_from_parent: [x]}\n- {name: q, parent: {batch: 2, merge: true}}\n- name: a\n  endpoint: a/{resources.p.id}\n  include_from_parent: [id, {field: x, name: _p_id}, {name: y}, '']\n  parent: {missing: ignore, gone: [x]}",
+            ),
+            vec![
+                ("11:60", "sources.hr.resources[2].include_from_parent[2]", "the key `field` is missing"),
+                ("11:71", "sources.hr.resources[2].include_from_parent[3]", "a path of plain steps"),
+                ("12:27", "sources.hr.resources[2].parent.missing", "expected one of skip, fail"),
+                ("12:42", "sources.hr.resources[2].parent.gone[0]", "a whole number"),
+            ],
+        ),
+        (
+            "and its other keys",
+            source(
+                "paginator: single_page",
+                "- {name: p, include_from_parent: [x]}\n- {name: q, parent: {batch: 2, merge: true}}\n- name: a\n  endpoint: {path: 'a/{resources.p.id}', incremental: {cursor_path: u, start_param: s}}\n  include_from_parent: [id, {field: x, name: _p_id}]\n  parent: {batch: 20000, merge: true, concurrency: 99, gone: [500, 401]}",
+            ),
+            vec![
+                ("7:40", "sources.hr.resources[0].include_from_parent", "names no parent"),
+                ("8:35", "sources.hr.resources[1].parent.batch", "names no parent"),
+                ("8:45", "sources.hr.resources[1].parent.merge", "names no parent"),
+                ("11:31", "sources.hr.resources[2].include_from_parent[0]", "a batch does not tell"),
+                ("11:35", "sources.hr.resources[2].include_from_parent[1]", "a batch does not tell"),
+                ("11:35", "sources.hr.resources[2].include_from_parent[1]", "a name that no other field has"),
+                ("12:25", "sources.hr.resources[2].parent.batch", "at most 10000"),
+                ("12:25", "sources.hr.resources[2].parent.batch", "does not go with `incremental`"),
+                ("12:39", "sources.hr.resources[2].parent.merge", "a batch does not tell"),
+                ("12:58", "sources.hr.resources[2].parent.concurrency", "at most 32"),
+                ("12:68", "sources.hr.resources[2].parent.gone", "statuses from 400 to 499"),
+            ],
+        ),
+        (
+            "values that stand in the file",
+            source(
+                "paginator: single_page",
+                "- {name: a, values: []}\n- {name: b, values: [1, [2], null]}\n- {name: c, values: [1], endpoint: c}",
+            ),
+            vec![
+                ("7:27", "sources.hr.resources[0].values", "at least one value"),
+                ("8:31", "sources.hr.resources[1].values[1]", "expected a map, a text"),
+                ("8:36", "sources.hr.resources[1].values[2]", "expected a map, a text"),
+                ("9:42", "sources.hr.resources[2].endpoint", "asks for nothing"),
+            ],
+        ),
+        (
+            "the older form of a placeholder belongs into the path",
+            one("{path: '/e/{x}', paginator: single_page, params: {x: {type: resolve, resource: a}, y: {type: resolve, resource: a, field: id}}}"),
+            vec![
+                ("7:26", "sources.hr.resources[0].endpoint.path", "a parameter in a path must be"),
+                ("7:72", "sources.hr.resources[0].endpoint.params.x", "expected the keys `type`, `resource` and `field`"),
+                ("7:105", "sources.hr.resources[0].endpoint.params.y", "the path does not name this parameter"),
             ],
         ),
         (

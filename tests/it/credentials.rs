@@ -196,6 +196,7 @@ async fn of_many_replicas_one_refreshes_at_a_time() {
             };
             let api = Arc::new(Api::kept_by(&config.sources[0], Some(keeper)).unwrap());
             let plan = WalkPlan {
+                bindings: rosterd::fetch::Bindings::default(),
                 endpoint: config.sources[0].resources[0].endpoint.clone(),
                 start_value: None,
                 end_value: None,

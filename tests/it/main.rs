@@ -53,6 +53,8 @@ mod nesting;
 
 mod paging;
 
+mod parents;
+
 mod postgres;
 
 mod privacy;

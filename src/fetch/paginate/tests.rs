@@ -12,6 +12,7 @@ fn pager(paginator: &str) -> Pager {
     let plan = WalkPlan {
         end_value: None,
         endpoint: config.sources[0].resources[0].endpoint.clone(),
+        bindings: super::super::Bindings::default(),
         start_value: None,
         key: Vec::new(),
         resume: None,

@@ -236,6 +236,7 @@ async fn a_huge_answer_is_read_no_faster_than_it_is_taken() {
     let config = config::from_str(&text).unwrap();
     let api = Arc::new(fetch::Api::new(&config.sources[0]).unwrap());
     let plan = WalkPlan {
+        bindings: fetch::Bindings::default(),
         end_value: None,
         endpoint: config.sources[0].resources[0].endpoint.clone(),
         start_value: None,

@@ -11,7 +11,7 @@ use rosterd::{
         paginator::Paginator,
         source::{Client, Network, Retry, Timeouts},
     },
-    fetch::{self, Ending, Error, Page, Tally, WalkPlan},
+    fetch::{self, Bindings, Ending, Error, Page, Tally, WalkPlan},
 };
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -80,6 +80,7 @@ fn plan(paginator: Paginator) -> WalkPlan {
             paginator,
             ..Endpoint::default()
         },
+        bindings: Bindings::default(),
         start_value: None,
         key: Vec::new(),
         end_value: None,

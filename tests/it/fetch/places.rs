@@ -37,6 +37,7 @@ async fn request(yaml: &str, start: Option<&str>) -> (String, HeaderMap) {
     let _server = AbortOnDropHandle::new(TaskTracker::new().spawn(serve));
     let plan = fetch::WalkPlan {
         endpoint: endpoint(yaml),
+        bindings: fetch::Bindings::default(),
         start_value: start.map(str::to_owned),
         key: Vec::new(),
         end_value: None,
