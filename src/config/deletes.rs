@@ -4,7 +4,7 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::Value;
 
 use super::{
-    decode::{Decode, Json, section, words},
+    decode::{Decode, Json, OneOrMany, section, words},
     endpoint::DottedPath,
     problem::Problems,
     source::{DeleteMode, Deletes, Flag, WriteDisposition},
@@ -14,18 +14,22 @@ use super::{
 section! {
     /// How records that are gone are noticed, and what becomes of their rows.
     pub(super) struct DeletesFile {
-        /// `none`: rows stay for ever. `snapshot`: what a proven, complete, full walk did not see is gone; with `incremental` that is one of `reconcile`, or `rosterd sync --full`. `flag`: a field of the record says so.
+        /// `none`: rows stay for ever. `snapshot`: what a proven, complete, full walk did not see is gone; with `incremental` that is one of `reconcile`, or `rosterd sync --full`. `flag`: a field of the record says so. `feed`: another endpoint lists them.
         mode: DeleteWord; required,
         /// Rows are deleted. False: they stay and get the time in `_deleted_at`.
         hard: bool = "false",
-        /// Under `snapshot`: when more than this share of the rows would go, and more than `floor`, none does, and the run is partial.
+        /// Under `snapshot` and `feed`: when more than this share of the rows would go, and more than `floor`, none does, and the run is partial.
         max_fraction: f64 = "0.2",
-        /// Under `snapshot`: so many rows may go at once, whatever share of the table they are.
+        /// Under `snapshot` and `feed`: so many rows may go at once, whatever share of the table they are.
         floor: u64 = "10",
         /// Under `flag`: the field that says so: `is_deleted`, `status`.
         field: DottedPath,
         /// Under `flag`: the values that say so: `[terminated, merged]`. Left out: every value but null and false.
         values: Vec<Json>,
+        /// Under `feed`: keys of the endpoint that lists what is gone, over the resource's own `method`, `headers`, `data_selector` and `paginator`. Its `incremental` has a cursor of its own.
+        endpoint: Json,
+        /// Under `feed`: fields of its records that hold the resource's `primary_key`, in that order. Left out: those of the same names.
+        key: OneOrMany<DottedPath>,
     }
 }
 
@@ -35,8 +39,8 @@ words! {
         None = "none",
         Snapshot = "snapshot",
         Flag = "flag",
+        Feed = "feed",
     }
-    later ["feed"]
 }
 
 /// The section, or its mode alone.
@@ -75,7 +79,19 @@ impl DeletesFile {
             DeleteWord::None => DeleteMode::None,
             DeleteWord::Snapshot => DeleteMode::Snapshot,
             DeleteWord::Flag => DeleteMode::Flag,
+            DeleteWord::Feed => DeleteMode::Feed,
         };
+        let is_feed = mode == DeleteMode::Feed;
+        if is_feed != self.endpoint.is_some() {
+            node.nearest(&["endpoint"]).wrong(
+                problems,
+                "`mode: feed` needs an `endpoint`, and no other mode has one",
+            );
+        }
+        if self.key.is_some() && !is_feed {
+            node.nearest(&["key"])
+                .wrong(problems, "only `mode: feed` has a key");
+        }
         let is_flag = mode == DeleteMode::Flag;
         if is_flag != self.field.is_some() {
             node.nearest(&["field"]).wrong(

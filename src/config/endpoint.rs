@@ -16,7 +16,7 @@ use super::{
     response::{Response, ResponseFile},
     rules::{Rule, RuleFile},
     template::{Field, Names, Piece, Place, literal, pieces},
-    tree::Node,
+    tree::{Content, Node},
 };
 
 /// What one resource asks for. Its `Debug` shows no value that may have been filled in from outside.
@@ -502,6 +502,38 @@ impl Endpoint {
             at("until").wrong(problems, "no request names the end: set `end_param`");
         }
     }
+}
+
+/// An endpoint that lists what is gone: `own` over what it has in common with the resource's.
+pub(super) fn beside(
+    name: &str,
+    base: Option<&Url>,
+    vars: &IndexMap<String, Value>,
+    endpoint: &Node,
+    own: &Node,
+    problems: &mut Problems,
+) -> Option<Endpoint> {
+    let Some(map) = own.map() else {
+        own.wrong(problems, "expected a map of keys of `endpoint`");
+        return None;
+    };
+    if own.get("path").is_none_or(Node::is_null) {
+        own.wrong(problems, "the key `path` is missing");
+        return None;
+    }
+    let mut whole = Node::empty(own.place.clone(), own.path.clone());
+    whole.content = Content::Map(IndexMap::new());
+    for key in ["method", "headers", "data_selector", "paginator"] {
+        if let Some(node) = endpoint.get(key) {
+            whole.insert(key, node.clone());
+        }
+    }
+    for (key, entry) in map {
+        whole.insert(key, entry.node.clone());
+    }
+    super::incremental::lift(&mut whole);
+    let mut file = EndpointFile::decode(&whole, problems)?;
+    file.resolve(name, base, vars, &[], &whole, problems)
 }
 
 /// The endpoint of a walk without a cursor: this one with the keys of `incremental.first` over it.

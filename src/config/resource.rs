@@ -14,8 +14,8 @@ use super::{
     decode::{Json, OneOrMany, Period, Short, Size, Tried, section},
     deletes::DeletesShort,
     disposition::{self, DispositionFile, KeyFile, hinted_path},
-    endpoint::{Body, DottedPath, Endpoint, EndpointFile, Step},
-    incremental::Incremental,
+    endpoint::{Body, DottedPath, Endpoint, EndpointFile, Step, beside},
+    incremental::{Incremental, Watermark},
     jq::Program,
     parent::{IncludeFile, ParentFile, ParentRules},
     privacy::{PrivacyFile, PrivacyKey, RowRetentionFile},
@@ -23,8 +23,8 @@ use super::{
     rejects::RejectsFile,
     schedule::ScheduleFile,
     source::{
-        Batch, DeleteMode, Deletes, Flag, KeyHash, ProcessingStep, Resource, StepKind, Strategy,
-        WriteDisposition,
+        Batch, DeleteFeed, DeleteMode, Deletes, Flag, KeyHash, ProcessingStep, Resource, StepKind,
+        Strategy, WriteDisposition,
     },
     tree::Node,
 };
@@ -354,6 +354,49 @@ impl ResourceFile {
                 "`replace` with `incremental` would leave only the latest changes in the table",
             );
         }
+        let delete_feed = match deletes.mode {
+            DeleteMode::Feed => {
+                let at = node.nearest(&["deletes"]);
+                let key = self.deletes.0.key.as_ref().map(|key| key.0.clone());
+                let key = key.unwrap_or_else(|| primary_key.clone());
+                if key.len() != primary_key.len() || key_hash.is_some() {
+                    at.nearest(&["key"]).wrong(
+                        problems,
+                        "expected one field for each of `primary_key`, which is no hash",
+                    );
+                }
+                if disposition.history.is_some() {
+                    at.wrong(problems, "`feed` does not go with `strategy: scd2`");
+                }
+                let own = at.get("endpoint")?;
+                let main = node.nearest(&["endpoint"]);
+                let endpoint = beside(&name, shared.base_url, shared.vars, main, own, problems)?;
+                if has_cursor && endpoint.incremental.is_none() {
+                    own.wrong(
+                        problems,
+                        "beside a cursor the list needs an `incremental` of its own, to tell old entries from new ones",
+                    );
+                }
+                if let Some(incremental) = &endpoint.incremental
+                    && (incremental.window.is_some()
+                        || incremental.end_value.is_some()
+                        || incremental.watermark == Watermark::Token
+                        || incremental.first.is_some())
+                {
+                    own.nearest(&["incremental"]).wrong(
+                        problems,
+                        "a feed of deletions is one walk from its cursor on: no `window`, `end_value`, `first`, `watermark: token`",
+                    );
+                }
+                let fingerprint = fingerprint(&endpoint, &key, None, &[], own);
+                Some(DeleteFeed {
+                    endpoint,
+                    key,
+                    fingerprint,
+                })
+            }
+            _ => None,
+        };
         let version = disposition::version(columns.iter(), &endpoint, node, problems);
         let keeps_one = write_disposition != WriteDisposition::Append && !primary_key.is_empty();
         if !keeps_one
@@ -379,6 +422,13 @@ impl ResourceFile {
         for field in flag.chain(&replace_by).chain(history) {
             let names = field.keys();
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let is_hashed = privacy.hash.iter().any(|rule| rule.pattern.covers(&names));
+            if is_hashed && deletes.mode == DeleteMode::Feed {
+                node.nearest(&["deletes"]).wrong(
+                    problems,
+                    "`feed` cannot find rows by a key that the privacy rules hash",
+                );
+            }
             let is_out = privacy.exclude.iter().any(|pattern| pattern.covers(&names))
                 || (!privacy.only.is_empty() && !privacy.only.iter().any(|p| p.covers(&names)));
             if is_out {
@@ -410,6 +460,7 @@ impl ResourceFile {
             version: version.filter(|_| keeps_one),
             allow_empty: self.allow_empty,
             deletes,
+            delete_feed,
             tolerated_rejects: self.rejects.tolerate.0,
             kept_of_rejects: self.rejects.keep(),
             schedule: match schedule {

@@ -202,6 +202,8 @@ pub struct Resource {
     /// Under replace: an empty but complete walk empties the table.
     pub allow_empty: bool,
     pub deletes: Deletes,
+    /// There under `deletes: {mode: feed}`.
+    pub delete_feed: Option<DeleteFeed>,
     /// Rejects that leave a run succeeded.
     pub tolerated_rejects: Tolerance,
     pub kept_of_rejects: Keep,
@@ -427,6 +429,16 @@ pub struct Flag {
     pub values: Option<Vec<Value>>,
 }
 
+/// Another endpoint that lists what is gone.
+#[derive(Debug, Clone)]
+pub struct DeleteFeed {
+    pub endpoint: Endpoint,
+    /// Fields of its records, one for each of the resource's key.
+    pub key: Vec<DottedPath>,
+    /// Hash of what decides the meaning of its cursor.
+    pub fingerprint: String,
+}
+
 /// How records that are gone are noticed.
 #[derive(Debug, Clone, PartialEq)]
 pub enum DeleteMode {
@@ -435,6 +447,8 @@ pub enum DeleteMode {
     Snapshot,
     /// A field of theirs says so.
     Flag,
+    /// Another endpoint lists them.
+    Feed,
 }
 
 /// When the rows in hand are committed: whichever bound is met first.

@@ -172,3 +172,82 @@ pub async fn sweep(
         .map_err(Error::database("deleting rows that were not seen"))?
         .rows_affected())
 }
+
+/// Keys that a feed of deletions lists: one array per part of the key.
+#[derive(Clone)]
+pub struct Listed {
+    pub keys: Vec<shape::BinaryArray>,
+    /// Rows that this run or a later one wrote are newer than the list.
+    pub before_run: Option<i64>,
+}
+
+impl Listed {
+    fn kinds(&self) -> Vec<Kind> {
+        self.keys.iter().map(|array| array.element).collect()
+    }
+}
+
+/// Counts the live rows, and those of them that the lists name.
+///
+/// # Errors
+///
+/// Whatever Postgres says.
+pub async fn count_listed(
+    connection: &mut PgConnection,
+    rows: &Keyed<'_>,
+    lists: &[Listed],
+) -> Result<(u64, u64), Error> {
+    let counting = || Error::database("counting the rows that are listed as gone");
+    let live: i64 = sqlx::query_scalar(sql::safe(sql::count_live(rows)))
+        .persistent(false)
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(counting())?;
+    let mut named = 0_i64;
+    for list in lists {
+        let mut query =
+            sqlx::query_scalar::<_, i64>(sql::safe(sql::count_listed(rows, &list.kinds())))
+                .persistent(false)
+                .bind(list.before_run);
+        for array in &list.keys {
+            query = query.bind(BinaryArray::of(array));
+        }
+        named += query
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(counting())?;
+    }
+    let count = |count| u64::try_from(count).unwrap_or_default();
+    Ok((count(live), count(named)))
+}
+
+/// Ends the rows that a list names; returns how many.
+///
+/// # Errors
+///
+/// Whatever Postgres says.
+pub async fn end_listed(
+    connection: &mut PgConnection,
+    rows: &Keyed<'_>,
+    list: &Listed,
+    by_run: Option<i64>,
+) -> Result<u64, Error> {
+    let statement = match by_run {
+        None => sql::delete_listed(rows, &list.kinds()),
+        Some(_) => sql::mark_listed(rows, &list.kinds()),
+    };
+    let mut query = sqlx::query(sql::safe(statement))
+        .persistent(false)
+        .bind(list.before_run);
+    for array in &list.keys {
+        query = query.bind(BinaryArray::of(array));
+    }
+    if let Some(by_run) = by_run {
+        query = query.bind(by_run);
+    }
+    Ok(query
+        .execute(connection)
+        .await
+        .map_err(Error::database("ending rows that are listed as gone"))?
+        .rows_affected())
+}

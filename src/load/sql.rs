@@ -742,6 +742,60 @@ pub(super) fn delete_unseen(rows: &Keyed<'_>) -> String {
     format!("delete from {} as t where {}", rows.table, unseen(rows))
 }
 
+/// Is true for a live row that the keys in the arrays `$2` and following name, and that a run before
+/// `$1` wrote.
+fn listed(rows: &Keyed<'_>, kinds: &[Kind]) -> String {
+    let same = rows.key.iter().map(|(_, kind)| kind).eq(kinds);
+    let cast = if same { "" } else { "::text" };
+    format!(
+        "{} and ($1::bigint is null or t._run_id < $1) and ({}) in (select {} from unnest({}) as p({}))",
+        rows.live.of("t"),
+        join(
+            rows.key
+                .iter()
+                .map(|(column, _)| format!("t.{column}{cast}")),
+            ", "
+        ),
+        join((1..=kinds.len()).map(|n| format!("p.k{n}{cast}")), ", "),
+        join((1..=kinds.len()).map(|n| format!("${}", n + 1)), ", "),
+        join((1..=kinds.len()).map(|n| format!("k{n}")), ", "),
+    )
+}
+
+pub(super) fn count_live(rows: &Keyed<'_>) -> String {
+    format!(
+        "select count(*) from {} as t where {}",
+        rows.table,
+        rows.live.of("t")
+    )
+}
+
+pub(super) fn count_listed(rows: &Keyed<'_>, kinds: &[Kind]) -> String {
+    format!(
+        "select count(*) from {} as t where {}",
+        rows.table,
+        listed(rows, kinds)
+    )
+}
+
+pub(super) fn delete_listed(rows: &Keyed<'_>, kinds: &[Kind]) -> String {
+    format!(
+        "delete from {} as t where {}",
+        rows.table,
+        listed(rows, kinds)
+    )
+}
+
+/// Marks with the transaction's time, and with the run behind the keys.
+pub(super) fn mark_listed(rows: &Keyed<'_>, kinds: &[Kind]) -> String {
+    format!(
+        "update {} as t set _deleted_at = now(), _synced_at = now(), _run_id = ${} where {}",
+        rows.table,
+        kinds.len() + 2,
+        listed(rows, kinds)
+    )
+}
+
 /// Marks with the transaction's time, and with the run `$3`.
 pub(super) fn mark_unseen(rows: &Keyed<'_>) -> String {
     format!(

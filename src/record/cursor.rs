@@ -8,7 +8,7 @@
 use serde_json::Value;
 use sqlx::{PgConnection, PgPool, Row, postgres::PgRow};
 
-use super::{Claim, Error, Level, NewEvent, ResourceId, event};
+use super::{Claim, Error, Level, NewEvent, ResourceId, RunId, event};
 
 /// Moves by runs that the log keeps per resource. Enough to see a cursor that is stuck or jumps.
 const LOGGED_MOVES: i64 = 50;
@@ -26,6 +26,8 @@ pub struct Cursor {
     pub generation: i64,
     /// Grows with each change.
     pub version: i64,
+    /// The run that changed it last; `None`: a person.
+    pub updated_by_run: Option<RunId>,
 }
 
 /// The stored cursor of a partition; the whole resource is the partition `""`.
@@ -39,7 +41,7 @@ pub async fn cursor(
     partition: &str,
 ) -> Result<Option<Cursor>, Error> {
     let cursor = sqlx::query(
-        "select cursor, checkpoint, fingerprint, generation, version
+        "select cursor, checkpoint, fingerprint, generation, version, updated_by_run
          from rosterd.cursors where resource_id = $1 and partition = $2",
     )
     .bind(resource_id)
@@ -51,6 +53,7 @@ pub async fn cursor(
             fingerprint: row.try_get("fingerprint")?,
             generation: row.try_get("generation")?,
             version: row.try_get("version")?,
+            updated_by_run: row.try_get("updated_by_run")?,
         })
     })
     .fetch_optional(conn)

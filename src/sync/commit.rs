@@ -31,7 +31,7 @@ use crate::{
     failpoint,
     fault::{Class, Fault},
     load::{
-        deletes::{self, Census, Fate, Forget, Keyed, Sighting},
+        deletes::{self, Census, Fate, Forget, Keyed, Listed, Sighting},
         replace, scd2,
         sql::{Ident, Live, Scope, TableName},
         table::{self, Change},
@@ -345,6 +345,81 @@ impl Store {
             columns.find(|column| column.path == path)
         });
         columns.map(|column| Ident::new(&column.name)).collect()
+    }
+
+    /// Whether there is a table that rows can be in.
+    pub(super) async fn has_table(&self) -> bool {
+        self.tables.lock().await.target.is_some()
+    }
+
+    /// The stored cursor of a partition.
+    pub(super) async fn cursor_of(&self, partition: &str) -> Result<Option<Cursor>, Error> {
+        let mut connection = self.context.pool.acquire().await.map_err(connecting)?;
+        Ok(record::cursor(&mut connection, self.claim.resource_id, partition).await?)
+    }
+
+    /// The key's columns as the table has them.
+    fn key_of(&self, tables: &Tables) -> Vec<(Ident, Kind)> {
+        let columns = tables.target.as_deref().unwrap_or_default();
+        key_names(&self.context.resource, columns)
+            .iter()
+            .filter_map(|name| columns.iter().find(|column| column.name == *name))
+            .map(|column| (Ident::new(&column.name), column.kind))
+            .collect()
+    }
+
+    /// Live rows, and those of them that the lists name.
+    pub(super) async fn count_listed(&self, lists: &[Listed]) -> Result<(u64, u64), Error> {
+        let tables = self.tables.lock().await;
+        let key = self.key_of(&tables);
+        let rows = self.keyed_rows(&tables, &key, &[]);
+        let mut connection = self.context.pool.acquire().await.map_err(connecting)?;
+        Ok(deletes::count_listed(&mut connection, &rows, lists).await?)
+    }
+
+    /// Ends the rows that a feed lists, and moves its cursor in the same transaction.
+    pub(super) async fn end_listed(
+        &self,
+        lists: &[Listed],
+        partition: Option<&str>,
+        cursor: Option<&CursorValue>,
+        fingerprint: &str,
+        traffic: Counters,
+    ) -> Result<Counters, Error> {
+        let mut connection = self.context.pool.acquire().await.map_err(connecting)?;
+        if !lists.is_empty() {
+            self.adopt(&mut connection).await?;
+        }
+        let tables = self.tables.lock().await;
+        let key = self.key_of(&tables);
+        let rows = self.keyed_rows(&tables, &key, &[]);
+        let by_run = (!self.context.resource.deletes.hard).then_some(self.claim.run_id);
+        let mut transaction = connection.begin().await.map_err(connecting)?;
+        let mut deleted = 0;
+        for list in lists {
+            deleted += deletes::end_listed(&mut transaction, &rows, list, by_run).await?;
+        }
+        let counters = Counters {
+            rows_deleted: signed(deleted),
+            ..traffic
+        };
+        let cursor = cursor.map(CursorValue::to_json);
+        if let Some(partition) = partition {
+            record::move_cursor(
+                &mut transaction,
+                &self.claim,
+                partition,
+                cursor.as_ref(),
+                None,
+                0,
+                Some(fingerprint),
+            )
+            .await?;
+        }
+        record::add_counters(&mut transaction, &self.claim, &counters).await?;
+        record::fence(&mut transaction, &self.context.worker, &self.claim).await?;
+        transaction.commit().await.map_err(connecting)?;
+        Ok(counters)
     }
 
     /// Ends the rows that the walk did not see, where it may, and forgets what it saw.

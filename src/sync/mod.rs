@@ -21,6 +21,8 @@ mod deletes;
 
 pub mod error;
 
+mod feed;
+
 pub mod fleet;
 
 mod cursor;

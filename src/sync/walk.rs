@@ -13,6 +13,7 @@ use super::{
     cursor,
     deletes::{self, Held, Snapshot},
     fanout::{Event, Trail},
+    feed,
     intake::Intake,
     outbox::Outbox,
     patience::Patience,
@@ -72,9 +73,11 @@ pub(super) async fn run(
     if plan.resume.is_none() {
         store.begin_generation();
     }
+    let flaw = Box::pin(feed::apply(context, &store, gauge, &plan, halt.clone())).await?;
     let intake = Intake::new(&context.resource, screen);
     let mut walker = Walker::new(context, gauge, opened, intake, halt);
     walker.stored.clone_from(&plan.stored);
+    walker.feed_flaw = flaw;
     if let Some(conflict) = walker.mapper.conflict() {
         return Err(crate::load::Error::HintedType {
             table: store.table.to_string(),
@@ -233,6 +236,8 @@ pub(super) struct Walker {
     /// Last cursor value of the page before, where an order was promised.
     pub(super) before: Option<CursorValue>,
     carried: Carried,
+    /// Why what was listed as deleted is not, where that is so.
+    feed_flaw: Option<Fault>,
     /// There while rows that the walk does not see are to go.
     pub(super) snapshot: Option<Snapshot>,
     /// Different keys that were seen before the walk that is a repetition.
@@ -312,6 +317,7 @@ impl Walker {
             stored: None,
             before: None,
             carried: Carried::default(),
+            feed_flaw: None,
             snapshot: None,
             seen_before: None,
             pages: 0,
@@ -658,7 +664,7 @@ impl Walker {
             cursor_from: plan.cursor.as_ref().map(|cursor| cursor.raw.clone()),
             watermark_at: read.cap,
             sweep: verdict.sweep,
-            held: verdict.held.or(flaw),
+            held: verdict.held.or(flaw).or(self.feed_flaw.take()),
             read_everything: plan.reads_everything,
         };
         self.outbox.hand_over(Some(conclusion)).await?;

@@ -30,6 +30,8 @@ type Hook = Box<dyn FnMut(usize, &mut Inner) -> Option<Response> + Send>;
 pub(super) struct Inner {
     /// Instant of the change and the record, by id.
     pub(super) records: BTreeMap<i64, (DateTime<Utc>, Value)>,
+    /// The same of what is gone, at `/deleted`.
+    pub(super) deleted: BTreeMap<i64, (DateTime<Utc>, Value)>,
     /// How `from` and `to` are spelled; a pattern, `epoch_s` or `epoch_ms`; empty: RFC 3339 or a date.
     pub(super) spelling: &'static str,
     /// The order of the records: by id, or by time.
@@ -64,6 +66,7 @@ impl Changes {
     pub(super) async fn start() -> Self {
         let state = Arc::new(Mutex::new(Inner {
             records: BTreeMap::new(),
+            deleted: BTreeMap::new(),
             spelling: "",
             order: Order::Id,
             page_size: 4,
@@ -108,6 +111,15 @@ impl Changes {
 
     pub(super) fn remove(&self, id: i64) {
         self.with(|state| state.records.remove(&id));
+    }
+
+    /// Deletes a record, and lists it as deleted at this time under this key.
+    pub(super) fn delete(&self, id: i64, time: &str, key: impl Into<Value>) {
+        let entry = json!({"who": key.into(), "at": time});
+        self.with(|state| {
+            state.records.remove(&id);
+            state.deleted.insert(id, (at(time), entry));
+        });
     }
 
     pub(super) fn before_each(
@@ -170,7 +182,7 @@ impl Inner {
         let bound = |name: &str| query.get(name).map(|text| self.read(text));
         let (from, to) = (bound("from"), bound("to"));
         let mut found: Vec<(&DateTime<Utc>, &Value)> = self
-            .records
+            .list(query)
             .values()
             .map(|(time, record)| (time, record))
             .filter(|(time, _)| from.is_none_or(|from| **time >= from))
@@ -191,6 +203,13 @@ impl Inner {
             .map(|(_, record)| record)
             .collect();
         axum::Json(json!({"data": page, "total": total, "token": self.token})).into_response()
+    }
+
+    fn list(&self, query: &BTreeMap<String, String>) -> &BTreeMap<i64, (DateTime<Utc>, Value)> {
+        match query["path"].as_str() {
+            "deleted" => &self.deleted,
+            _ => &self.records,
+        }
     }
 
     fn read(&self, text: &str) -> DateTime<Utc> {

@@ -5,6 +5,7 @@ use rosterd::{record::Status, sync::Start};
 use crate::support::sync::Bench;
 
 mod api;
+mod feed;
 mod reconcile;
 mod refused;
 mod spans;
