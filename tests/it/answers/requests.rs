@@ -11,7 +11,7 @@ use crate::support::sync::Bench;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_search_by_put_sends_typed_values_and_lists_as_the_api_reads_them() {
-    let server = Server::start(|_| answers(&json!({"rows": [{"id": 1}]}))).await;
+    let server = Server::start(|_| answers(&json!({"rows": [{"id": 1, "n": 1}]}))).await;
     let bench = Bench::new().await;
     let config = config(
         &bench,
@@ -106,7 +106,7 @@ async fn forms_and_plain_texts_are_bodies_too() {
             "<q xmlns=\"x\">2024-01-01&lt;</q>",
         ),
     ] {
-        let server = Server::start(|_| answers(&json!([{"id": 1}]))).await;
+        let server = Server::start(|_| answers(&json!([{"id": 1, "u": "2024-01-02"}]))).await;
         let bench = Bench::new().await;
         let headers = match data.starts_with('{') {
             true => "{}",
