@@ -30,12 +30,17 @@ macro_rules! ready {
 
 /// All of them, by name.
 pub const ALL: &[Ready] = ready![
+    "7shifts",
+    "adp",
     "ashby",
     "bamboohr",
     "deputy",
     "factorial",
     "greenhouse",
+    "gusto",
     "hibob",
+    "hubstaff",
+    "jazzhr",
     "lever",
     "merge",
     "paycor",

@@ -39,6 +39,8 @@ mod demo;
 
 mod dispositions;
 
+mod dlt;
+
 mod features;
 
 mod fetch;

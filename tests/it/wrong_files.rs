@@ -45,6 +45,9 @@ fn filled(value: Value) -> Value {
                 rest = after;
             }
             out.push_str(rest);
+            if text.contains("_CERTIFICATE}") || text == "${ADP_KEY}" {
+                return include_str!("apis/identity.pem").into();
+            }
             match out.starts_with("a-placeholder") && text.contains("_URL}") {
                 true => "https://x.example".into(),
                 false => out.into(),

@@ -18,6 +18,18 @@ fn people(asked: &Asked, data: &mut Data) -> Answer {
     Answer::json(&json!({"employees": found}))
 }
 
+fn work(asked: &Asked, data: &mut Data) -> Answer {
+    let known = data["people"]
+        .iter()
+        .any(|one| one["id"] == asked.places[0].as_str());
+    match known {
+        true => Answer::json(
+            &json!({"values": [{"id": 1, "title": "Cook", "effectiveDate": "2025-01-01"}, {"id": 2, "title": "Chef", "effectiveDate": "2026-01-01"}]}),
+        ),
+        false => Answer::json(&json!({"key": "not_found"})).status(404),
+    }
+}
+
 fn changes(asked: &Asked, data: &mut Data) -> Answer {
     data.entry("asked since".to_owned())
         .or_default()
@@ -33,6 +45,7 @@ async fn stage() -> Stage {
     let guard = wants_headers([("authorization", basic("h-user", "h-token"))]);
     let routes = [
         route("POST", "/v1/people/search", people),
+        route("GET", "/v1/people/{}/work", work),
         route("GET", "/v1/timeoff/requests/changes", changes),
     ];
     let fake = Fake::new(guard, routes).await;
@@ -72,6 +85,24 @@ async fn hibob_people_are_searched_with_leavers_and_only_changes_are_written() {
     });
     stage.sync("people").await;
     assert_eq!(stage.counts().await, "0 1 2 0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hibob_work_is_read_person_by_person() {
+    let stage = stage().await;
+    stage.sync("work").await;
+    assert_eq!(
+        stage
+            .rows("select _people_id as person, id, title from hibob.work order by 1, 2")
+            .await[3],
+        json!({"person": "333", "id": 2, "title": "Chef"})
+    );
+    assert_eq!(
+        stage.rows("select count(*) as n from hibob.work").await,
+        json!([{"n": 6}])
+    );
+    stage.sync("work").await;
+    assert_eq!(stage.counts().await, "0 0 6 0");
 }
 
 #[tokio::test(flavor = "multi_thread")]

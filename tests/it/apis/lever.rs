@@ -1,4 +1,4 @@
-//! Lever: times in milliseconds, windows, and opaque offsets that may expire.
+//! Lever: times in milliseconds, windows, opaque offsets that may expire, and a feed of deletes.
 
 use serde_json::{Value, json};
 
@@ -36,6 +36,15 @@ fn opportunities(asked: &Asked, data: &mut Data) -> Answer {
     Answer::json(&body)
 }
 
+fn deleted(asked: &Asked, data: &mut Data) -> Answer {
+    let from: i64 = asked.param("deleted_at_start").unwrap().parse().unwrap();
+    let found: Vec<&Value> = data["deleted"]
+        .iter()
+        .filter(|one| one["deletedAt"].as_i64().unwrap() >= from)
+        .collect();
+    Answer::json(&json!({"data": found, "hasNext": false}))
+}
+
 fn millis(text: &str) -> i64 {
     text.parse::<chrono::DateTime<chrono::Utc>>()
         .unwrap()
@@ -47,9 +56,12 @@ fn opportunity(id: &str, stage: &str, updated: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lever_is_read_in_windows_and_anew_when_an_offset_expired() {
+async fn lever_is_read_in_windows_and_deletes_are_followed() {
     let guard = wants_headers([("authorization", basic("l-key", ""))]);
-    let routes = [route("GET", "/v1/opportunities", opportunities)];
+    let routes = [
+        route("GET", "/v1/opportunities", opportunities),
+        route("GET", "/v1/opportunities/deleted", deleted),
+    ];
     let fake = Fake::new(guard, routes).await;
     for (id, updated) in [
         ("a", "2026-01-01T00:00:00Z"),
@@ -58,12 +70,15 @@ async fn lever_is_read_in_windows_and_anew_when_an_offset_expired() {
     ] {
         fake.put("opportunities", opportunity(id, "new", updated));
     }
+    fake.change("deleted", Vec::clear);
     fake.put("offsets expire", Value::Null);
     let stage = Stage::new("lever", fake, &[("LEVER_API_KEY", "l-key")]).await;
     let requests = stage.sync("opportunities").await;
     let first = format!("updated_at_start={}", millis("2020-01-01T00:00:00Z"));
     assert!(
-        requests[0].contains(&first) && requests[0].contains("updated_at_end="),
+        requests
+            .iter()
+            .any(|request| request.contains(&first) && request.contains("updated_at_end=")),
         "{requests:?}"
     );
     assert_eq!(
@@ -81,9 +96,13 @@ async fn lever_is_read_in_windows_and_anew_when_an_offset_expired() {
             .contains(&"emails".to_owned())
     );
 
-    stage.fake.change("opportunities", |all| {
-        all[0] = opportunity("a", "hired", "2026-02-01T00:00:00Z");
-    });
+    stage
+        .fake
+        .change("opportunities", |all| all.retain(|one| one["id"] != "a"));
+    stage.fake.put(
+        "deleted",
+        json!({"id": "a", "deletedAt": millis("2026-02-01T00:00:00Z")}),
+    );
     let requests = stage.sync("opportunities").await;
     assert!(
         !requests.iter().any(|request| request.contains(&first)),
@@ -91,8 +110,8 @@ async fn lever_is_read_in_windows_and_anew_when_an_offset_expired() {
     );
     assert_eq!(
         stage
-            .rows("select stage from lever.opportunities where id = 'a'")
+            .rows("select id from lever.opportunities where _deleted_at is null order by id")
             .await,
-        json!([{"stage": "hired"}])
+        json!([{"id": "b"}, {"id": "c"}])
     );
 }

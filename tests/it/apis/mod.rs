@@ -17,6 +17,8 @@ use crate::support::sync::Bench;
 
 pub(crate) mod fake;
 
+mod adp;
+
 mod ashby;
 
 mod bamboohr;
@@ -27,7 +29,13 @@ mod factorial;
 
 mod greenhouse;
 
+mod gusto;
+
 mod hibob;
+
+mod hubstaff;
+
+mod jazzhr;
 
 mod lever;
 
@@ -38,6 +46,8 @@ mod odd;
 mod paycor;
 
 mod personio;
+
+mod seven_shifts;
 
 mod successfactors;
 
@@ -51,6 +61,9 @@ mod zoho_people;
 
 use fake::Fake;
 
+/// A certificate for loopback with its key, both good for nothing else.
+const IDENTITY: &str = include_str!("identity.pem");
+
 /// A ready configuration, its API, and a database.
 pub(crate) struct Stage {
     pub(crate) fake: Fake,
@@ -60,7 +73,13 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) async fn new(name: &str, fake: Fake, variables: &[(&str, &str)]) -> Self {
-        let text = redirected(ready::find(name).unwrap().text, fake.url());
+        let url = fake.url().to_owned();
+        Self::at(&url, name, fake, variables).await
+    }
+
+    /// The same with the API at another address, which leads to the fake.
+    pub(crate) async fn at(url: &str, name: &str, fake: Fake, variables: &[(&str, &str)]) -> Self {
+        let text = redirected(ready::find(name).unwrap().text, url);
         let environment = Environment::from_pairs(variables.iter().copied());
         let config = config::from_str_with(&text, &environment)
             .unwrap_or_else(|problems| panic!("{problems}"));
@@ -171,13 +190,19 @@ fn variables(text: &str) -> Vec<&str> {
     names
 }
 
+/// A value that fits a variable of this name.
+fn placeholder(name: &str) -> &'static str {
+    match name {
+        "ADP_CERTIFICATE" | "ADP_KEY" => IDENTITY,
+        _ => "placeholder-of-more-than-32-characters",
+    }
+}
+
 #[test]
 fn every_ready_configuration_passes_check_says_its_variables_and_keeps_persons_private() {
     for ready in ready::ALL {
         let names = variables(ready.text);
-        let pairs = names
-            .iter()
-            .map(|name| (*name, "placeholder-of-more-than-32-characters"));
+        let pairs = names.iter().map(|name| (*name, placeholder(name)));
         let config = config::from_str_with(ready.text, &Environment::from_pairs(pairs))
             .unwrap_or_else(|problems| panic!("{}: {problems}", ready.name));
         assert!(

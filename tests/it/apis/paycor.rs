@@ -1,4 +1,4 @@
-//! Paycor: a refresh token that changes each time, links without a host, windows into the future, a 400 that means nothing is there.
+//! Paycor: a refresh token that changes each time, and links without a host.
 
 use serde_json::{Value, json};
 
