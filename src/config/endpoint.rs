@@ -9,6 +9,7 @@ use url::Url;
 use super::{
     auth::{Auth, AuthFile, is_token},
     decode::{Decode as _, Guarded, Json, Tried, section, words},
+    export::{Export, ExportFile},
     incremental::{Incremental, IncrementalFile, Until},
     paginator::{Paginator, PaginatorFile},
     params::{ListStyleFile, Param},
@@ -39,6 +40,8 @@ pub struct Endpoint {
     /// In their order; the first that fits decides.
     pub rules: Vec<Rule>,
     pub response: Response,
+    /// There when the request only orders what is to be fetched.
+    pub export: Option<Export>,
     /// Whether null in the place of the records means that there are none.
     pub null_is_empty: bool,
 }
@@ -130,6 +133,8 @@ section! {
         auth: Tried<AuthFile>,
         /// The form of the answers.
         response: Tried<ResponseFile> = "json",
+        /// For an API that makes its answer in the background: create, wait, fetch.
+        export: Tried<ExportFile>,
         /// Whether null at `data_selector` means that there are no records. Otherwise it fails the run.
         null_is_empty: bool = "false",
     }
@@ -241,6 +246,13 @@ impl EndpointFile {
         let response = self.response.0.as_ref();
         let response =
             response.and_then(|file| file.resolve(&selector, &paginator, node, problems));
+        let export = match &self.export {
+            Some(Tried(file)) => {
+                let file = file.as_ref()?;
+                Some(file.resolve(names, base, &paginator, node, problems)?)
+            }
+            None => None,
+        };
         if method == Method::Get && paginator.writes_body() {
             node.nearest(&["paginator"])
                 .wrong(problems, "a place in the body needs `method: POST`");
@@ -284,6 +296,7 @@ impl EndpointFile {
             incremental,
             rules: rules?,
             response: response?,
+            export,
             null_is_empty: self.null_is_empty,
         };
         endpoint.check_ends(node, problems);
@@ -589,7 +602,7 @@ fn each_text(value: &Value, visit: &mut impl FnMut(&str)) {
 }
 
 /// The path with its places, if it stays with the client's origin whatever fills them.
-fn check_path(
+pub(super) fn check_path(
     template: String,
     base: Option<&Url>,
     at: &Node,

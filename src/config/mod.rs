@@ -45,6 +45,8 @@ pub mod params;
 
 pub mod response;
 
+pub mod export;
+
 pub mod rules;
 
 pub mod incremental;

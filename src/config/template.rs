@@ -9,6 +9,7 @@
 //! | `{vars.<name>}` | when the configuration is read | anything |
 //! | `{resources.<parent>.<field>}` | when the walk of a parent's record begins | anything |
 //! | `{<name>}`: the parameter of that name | when the configuration is read | the path |
+//! | `{export.<path>}` | when the first answer of an export is there | the paths of the export |
 //!
 //! A new namespace is a variant of [`Place`], read in `place`, allowed by [`Names`] and filled in
 //! `fetch::request`. What the configuration knows is filled in at once; the others stay.
@@ -42,6 +43,8 @@ pub enum Place {
     Field(Field),
     /// A parameter that stands in the path instead of the query: one of the endpoint, or the page's number.
     Param(String),
+    /// A field of the answer to the request that creates an export.
+    Export(DottedPath),
 }
 
 /// A field of a parent's record.
@@ -122,6 +125,10 @@ fn place(name: &str) -> Result<Place, &'static str> {
                 path,
             }))
         }
+        Some(("export", path)) => DottedPath::parse(path)
+            .filter(|path| !path.0.is_empty())
+            .map(Place::Export)
+            .ok_or("expected a path of plain steps behind `export.`"),
         Some(_) => Err(UNKNOWN),
         None if is_name(name) => Ok(Place::Param(name.to_owned())),
         None => Err(UNKNOWN),
@@ -145,6 +152,9 @@ fn joined(pieces: &[Piece]) -> String {
             }
             Piece::Place(Place::Param(name)) => {
                 let _ = write!(out, "{{{name}}}");
+            }
+            Piece::Place(Place::Export(path)) => {
+                let _ = write!(out, "{{export.{path}}}");
             }
         }
     }
@@ -287,6 +297,33 @@ impl Names<'_> {
         self.checked(read, true, at, problems)
     }
 
+    /// A path of an export's: like another, but it may name fields of the first answer, and nothing
+    /// that only a walk's beginning knows.
+    pub(super) fn export_path(
+        self,
+        text: &str,
+        at: &Node,
+        problems: &mut Problems,
+    ) -> Option<String> {
+        let read = pieces(text).and_then(|pieces| with_variables(pieces, self.vars, path_segment));
+        let is_known =
+            |piece: &Piece| matches!(piece, Piece::Text(_) | Piece::Place(Place::Export(_)));
+        match read {
+            Ok(pieces) if pieces.iter().all(is_known) => Some(joined(&pieces)),
+            Ok(_) => {
+                at.wrong(
+                    problems,
+                    "unknown placeholder; known here: export.<path>, vars.<name>",
+                );
+                None
+            }
+            Err(message) => {
+                at.wrong(problems, message);
+                None
+            }
+        }
+    }
+
     fn checked(
         self,
         read: Result<Vec<Piece>, &'static str>,
@@ -301,6 +338,16 @@ impl Names<'_> {
                 return None;
             }
         };
+        if pieces
+            .iter()
+            .any(|piece| matches!(piece, Piece::Place(Place::Export(_))))
+        {
+            at.wrong(
+                problems,
+                "`{export...}` is known only in `export.poll_path` and `export.download_path`",
+            );
+            return None;
+        }
         let has_places = pieces.iter().any(|piece| {
             matches!(
                 piece,

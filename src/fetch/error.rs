@@ -92,6 +92,10 @@ pub enum Error {
         truncated: bool,
         at: Address,
     },
+    #[error("the API could not make the export")]
+    ExportFailed,
+    #[error("the export was not there after {} s", after.as_secs())]
+    ExportTimeout { after: Duration },
     /// Some of its records were taken out already.
     #[error("the stream from {at} broke off")]
     StreamBroken { at: Address },
@@ -233,6 +237,8 @@ impl Error {
             | Self::Charset { .. }
             | Self::InvalidXml { .. }
             | Self::StreamBroken { .. }
+            | Self::ExportFailed
+            | Self::ExportTimeout { .. }
             | Self::UnknownEncoding { .. }
             | Self::EmptyBody { .. }
             | Self::InvalidJson { .. }
@@ -328,6 +334,8 @@ impl Error {
             | Self::ForeignLink { .. }
             | Self::BodyTooLarge { .. }
             | Self::StreamBroken { .. }
+            | Self::ExportFailed
+            | Self::ExportTimeout { .. }
             | Self::UnknownEncoding { .. }
             | Self::UnexpectedShape { .. }
             | Self::PaginationLoop { .. }
@@ -495,6 +503,18 @@ impl Error {
                 Class::SourceResponse,
                 "invalid_xml",
                 "the API or a proxy cuts or garbles its answers; entities of a document's own are refused",
+                true,
+            ),
+            Self::ExportFailed => (
+                Class::SourceResponse,
+                "export_failed",
+                "the API says a state of endpoint.export.failed; look at what the request asks for",
+                true,
+            ),
+            Self::ExportTimeout { .. } => (
+                Class::SourceUnavailable,
+                "export_timeout",
+                "raise endpoint.export.max_time, or ask for less; a state that is in neither `done` nor `failed` is waited for",
                 true,
             ),
             Self::StreamBroken { .. } => (

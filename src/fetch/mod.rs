@@ -37,6 +37,8 @@ mod decode;
 
 mod error;
 
+mod export;
+
 mod limiter;
 
 mod link;

@@ -259,6 +259,19 @@ impl Template {
 }
 
 impl Template {
+    /// A GET of another place of the API, with the endpoint's headers.
+    pub(super) fn get(&self, url: Url) -> Draft {
+        let mut headers = self.headers.clone();
+        headers.remove(CONTENT_TYPE);
+        Draft {
+            method: reqwest::Method::GET,
+            url,
+            shown: None,
+            headers,
+            body: None,
+        }
+    }
+
     /// A position as it may be stored: APIs repeat all parameters of a request in their next links.
     pub(super) fn without_secrets(&self, position: Position) -> Position {
         let Position::Url(link) = position else {
@@ -504,11 +517,13 @@ fn value_of(place: &Place, plan: &WalkPlan) -> Option<Value> {
         Place::Param(_) => Some(NUMBER.into()),
         // Filled in when the configuration was read.
         Place::Variable(_) => None,
+        // Known only to the export that follows.
+        Place::Export(_) => None,
     }
 }
 
 /// Hangs `path` below `base`, as dlt does: the base's own path stays. A whole URL stands for itself.
-fn join(base: &Url, path: &str) -> Result<Url, Error> {
+pub(super) fn join(base: &Url, path: &str) -> Result<Url, Error> {
     let bad = || {
         // A query may hold anything, a user too.
         let shown = match Url::parse(path) {
@@ -532,7 +547,8 @@ fn join(base: &Url, path: &str) -> Result<Url, Error> {
         }
         let queries = [base.query().unwrap_or(""), query];
         let queries: Vec<&str> = queries.into_iter().filter(|q| !q.is_empty()).collect();
-        url.set_query(Some(&queries.join("&")));
+        let query = queries.join("&");
+        url.set_query((!query.is_empty()).then_some(&*query));
         url
     };
     if same_origin(base, &url) {

@@ -11,7 +11,7 @@ use super::{
     Api, Decision, Error,
     auth::Signer,
     circuit::Pass,
-    client::{Answer, Head},
+    client::{Answer, Client, Head},
     credential::Credential,
     decode::{Decoded, Decoder},
     limiter::Permit,
@@ -32,8 +32,11 @@ const INLINE: usize = 2 << 20;
 const LONGEST_STREAM: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// One page to fetch, on behalf of one walk.
+#[derive(Clone)]
 pub(super) struct Job {
     pub(super) draft: Draft,
+    /// Whom to ask when it is not the API, without any credential.
+    pub(super) elsewhere: Option<Arc<Client>>,
     pub(super) credential: Arc<Credential>,
     /// Ordinal of the page, for errors.
     pub(super) page: u64,
@@ -88,7 +91,8 @@ impl Api {
                 job.tally.retry();
                 continue;
             }
-            if let Some(pass) = pass {
+            // Elsewhere no credential was sent.
+            if let Some(pass) = pass.filter(|_| job.elsewhere.is_none()) {
                 self.note_refusal(&error, pass);
             }
             tries += 1;
@@ -204,8 +208,13 @@ impl Api {
         let begun = Instant::now();
         let exchange = async {
             let total = job.decoder.is_stream().then_some(LONGEST_STREAM);
-            let signer = job.credential.signer.as_ref();
-            let head = self.client.ask(&job.draft, signer, total).await;
+            let head = match &job.elsewhere {
+                Some(client) => client.ask(&job.draft, None, total).await,
+                None => {
+                    let signer = job.credential.signer.as_ref();
+                    self.client.ask(&job.draft, signer, total).await
+                }
+            };
             if !matches!(head, Err(Error::Transport { .. })) {
                 permit.answered();
             }

@@ -26,7 +26,7 @@ use super::{
     stream::Streamed,
     tally::{Counters, Waits},
 };
-use crate::config::paginator::Paginator;
+use crate::config::{export::Export, paginator::Paginator};
 
 /// Most requests that one walk has in flight, however much the API allows.
 const MOST_AHEAD: usize = 16;
@@ -59,7 +59,7 @@ impl Walk {
         let tracker = TaskTracker::new();
         let driver = async move {
             let result = match Driver::new(api, plan, cancel, counters).await {
-                Ok(driver) if driver.decoder.is_stream() => driver.stream(&sender).await,
+                Ok(driver) if driver.is_one_answer() => driver.one_answer(&sender).await,
                 Ok(driver) => driver.drive(&sender).await,
                 Err(error) => Err(error),
             };
@@ -113,6 +113,7 @@ struct Driver {
     api: Arc<Api>,
     credential: Arc<Credential>,
     template: Template,
+    export: Option<Export>,
     decoder: Arc<Decoder>,
     rules: Arc<Rules>,
     ends: Arc<[u16]>,
@@ -152,6 +153,7 @@ impl Driver {
         Ok(Self {
             credential,
             template: Template::new(base, &plan)?,
+            export: plan.endpoint.export.clone(),
             decoder: Arc::new(Decoder::new(&plan.endpoint, api.config.max_body)),
             rules: Arc::new(Rules::new(&plan.endpoint.rules)),
             ends: plan
@@ -277,9 +279,19 @@ impl Driver {
         Ok(())
     }
 
-    /// The one answer of a stream, in parts. Their records stand on one page: they are one answer's.
-    async fn stream(mut self, sender: &mpsc::Sender<Result<Step, Error>>) -> Result<(), Error> {
-        let job = self.job(None, self.first_page)?;
+    /// Whether there are no pages, and no place to resume at.
+    fn is_one_answer(&self) -> bool {
+        self.export.is_some() || self.decoder.is_stream()
+    }
+
+    /// The one answer of a stream or an export, in parts. Their records stand on one page.
+    async fn one_answer(mut self, sender: &mpsc::Sender<Result<Step, Error>>) -> Result<(), Error> {
+        let from = Instant::now();
+        let mut job = self.job(None, self.first_page)?;
+        if let Some(export) = &self.export {
+            let made = self.api.export(export, &self.template, &job).await?;
+            (job.draft, job.elsewhere) = made;
+        }
         let (parts, mut incoming) = mpsc::channel::<Streamed>(1);
         let api = Arc::clone(&self.api);
         let mut ending = None;
@@ -312,8 +324,16 @@ impl Driver {
             }
             Ok::<(), Error>(())
         };
-        let from = Instant::now();
-        tokio::try_join!(api.stream(&job, parts), forward)?;
+        let fetch = async {
+            if job.decoder.is_stream() {
+                return api.stream(&job, parts).await;
+            }
+            let (answer, decoded) = api.fetch(&job).await?;
+            parts.send((Arc::new(answer), decoded)).await.ok();
+            drop(parts);
+            Ok(())
+        };
+        tokio::try_join!(fetch, forward)?;
         self.tally.stood_still(&job.waits, from, Instant::now());
         let ending = ending.ok_or(Error::Lost)?;
         sender.send(Ok(Step::End(ending))).await.ok();
@@ -323,6 +343,7 @@ impl Driver {
     fn job(&self, position: Option<&Position>, page: u64) -> Result<Job, Error> {
         Ok(Job {
             draft: self.template.draft(position)?,
+            elsewhere: None,
             credential: Arc::clone(&self.credential),
             page,
             decoder: Arc::clone(&self.decoder),

@@ -2,6 +2,8 @@
 
 mod bodies;
 
+mod exports;
+
 mod refused;
 
 mod requests;

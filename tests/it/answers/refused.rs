@@ -255,3 +255,65 @@ fn forms_of_answers() {
         ),
     ]);
 }
+
+#[test]
+fn exports() {
+    expect(&[
+        (
+            "{paginator: single_page, export: {poll_path: /x, done: d}}",
+            &[("export", "`download_path` or `url_path`")],
+        ),
+        (
+            "{paginator: single_page, export: {poll_path: /x, done: d, url_path: u, download_path: /d}}",
+            &[("export.url_path", "exclude each other")],
+        ),
+        (
+            "{paginator: single_page, export: {poll_path: /x, url_path: u}}",
+            &[("export", "the key `done` is missing")],
+        ),
+        (
+            "{paginator: single_page, export: {poll_path: /x, url_path: u, done: []}}",
+            &[("export.done", "at least one state")],
+        ),
+        (
+            "{paginator: single_page, export: {poll_path: /x, url_path: u, done: d, failed: [e, d]}}",
+            &[("export.done", "none of which is in `failed`")],
+        ),
+        (
+            "{paginator: single_page, export: {poll_path: '/{id}', url_path: u, done: d}}",
+            &[("export.poll_path", "known here: export.<path>")],
+        ),
+        (
+            "{paginator: single_page, export: {poll_path: '/{export.a[*]}', url_path: u, done: d}}",
+            &[("export.poll_path", "plain steps")],
+        ),
+        (
+            "{paginator: single_page, export: {poll_path: 'https://evil.example/x', url_path: u, done: d}}",
+            &[("export.poll_path", "another origin")],
+        ),
+        (
+            "{paginator: single_page, path: '/{export.id}', export: {poll_path: /x, url_path: u, done: d}}",
+            &[("path", "only in `export.poll_path`")],
+        ),
+        (
+            "{paginator: single_page, export: {poll_path: /x, url_path: u, done: d, interval: 1h}}",
+            &[("export.interval", "at most `max_time`")],
+        ),
+        (
+            "{paginator: single_page, export: {poll_path: /x, download_path: /d, done: d, origins: ['https://s.example']}}",
+            &[("export.origins", "only a URL")],
+        ),
+        (
+            "{paginator: single_page, export: {poll_path: /x, url_path: u, done: d, origins: ['http://s.example']}}",
+            &[("export.origins[0]", "expected https://")],
+        ),
+        (
+            "{paginator: single_page, export: {poll_path: /x, url_path: u, done: d, origins: ['https://s.example/bucket']}}",
+            &[("export.origins[0]", "nothing behind it")],
+        ),
+        (
+            "{paginator: header_link, export: {poll_path: /x, url_path: u, done: d}}",
+            &[("paginator", "needs `paginator: single_page`")],
+        ),
+    ]);
+}
