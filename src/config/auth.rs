@@ -11,7 +11,7 @@ use super::{
     decode::{section, variants, words},
     endpoint::DottedPath,
     problem::Problems,
-    token::{ClientCredentialsFile, RefreshTokenFile, SessionFile, TokenAuth},
+    token::{ClientCredentialsFile, JwtBearerFile, RefreshTokenFile, SessionFile, TokenAuth},
     tree::Node,
 };
 
@@ -139,6 +139,7 @@ variants! {
         HttpBasic(HttpBasicFile) = "http_basic",
         ClientCredentials(ClientCredentialsFile) = "oauth2_client_credentials",
         RefreshToken(RefreshTokenFile) = "oauth2_refresh_token",
+        JwtBearer(JwtBearerFile) = "oauth2_jwt_bearer",
         Session(SessionFile) = "session",
     }
     default "bearer"
@@ -223,6 +224,7 @@ impl AuthFile {
             }
             Self::ClientCredentials(file) => file.resolve(node, problems),
             Self::RefreshToken(file) => file.resolve(node, problems),
+            Self::JwtBearer(file) => file.resolve(node, problems),
             Self::Session(file) => file.resolve(node, problems),
         }
     }

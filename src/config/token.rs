@@ -7,6 +7,11 @@
 use std::time::Duration;
 
 use indexmap::IndexMap;
+use rustls::{
+    SignatureAlgorithm,
+    crypto::ring::sign::any_supported_type,
+    pki_types::{PrivateKeyDer, pem::PemObject},
+};
 use serde_json::Value;
 use url::Url;
 
@@ -84,6 +89,39 @@ pub enum Grant {
         /// Where in the answer the next one stands.
         answer: DottedPath,
     },
+    /// A signed statement of who we are.
+    Statement(Statement),
+}
+
+/// A statement (JWT) that is signed anew for each request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Statement {
+    /// RSA, PEM.
+    pub key: Secret,
+    pub key_id: Option<String>,
+    pub algorithm: Algorithm,
+    pub claims: IndexMap<String, Secret>,
+    pub life: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Algorithm {
+    Rs256,
+    Rs384,
+    Rs512,
+    Ps256,
+}
+
+impl Algorithm {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rs256 => "RS256",
+            Self::Rs384 => "RS384",
+            Self::Rs512 => "RS512",
+            Self::Ps256 => "PS256",
+        }
+    }
 }
 
 /// The request that is answered with a token.
@@ -130,6 +168,9 @@ impl TokenAuth {
         {
             secrets.push(seed.clone());
         }
+        if let Grant::Statement(statement) = &self.grant {
+            secrets.push(statement.key.clone());
+        }
         secrets
     }
 
@@ -138,8 +179,8 @@ impl TokenAuth {
     pub fn refresh(&self) -> Option<Option<&Secret>> {
         match (&self.grant, &self.request.auth) {
             (Grant::Refresh { seed, .. }, _) => Some(seed.as_ref()),
-            (Grant::Fixed, Some(Auth::Token(inner))) => inner.refresh(),
-            (Grant::Fixed, _) => None,
+            (Grant::Fixed | Grant::Statement(_), Some(Auth::Token(inner))) => inner.refresh(),
+            (Grant::Fixed | Grant::Statement(_), _) => None,
         }
     }
 }
@@ -210,6 +251,64 @@ section! {
         name: String = "Authorization",
         /// How it is written there. Left out: `Bearer {token}` in a header, `{token}` elsewhere.
         template: String,
+    }
+}
+
+section! {
+    /// A token that is got with a signed statement (JWT bearer, RFC 7523).
+    pub(super) struct JwtBearerFile {
+        /// Where the token is asked for.
+        access_token_url: Url; required,
+        /// RSA key that signs, as PEM without a password: `${file:/run/secrets/key.pem}`.
+        private_key: Secret; required,
+        /// Name of the key at the server (`kid`).
+        key_id: String,
+        /// How it signs.
+        algorithm: AlgorithmFile = "RS256",
+        /// Who states (`iss`), often the client.
+        issuer: Secret; required,
+        /// Of whom (`sub`).
+        subject: Secret,
+        /// To whom (`aud`). Left out: `access_token_url`.
+        audience: Secret,
+        /// More claims, as texts.
+        claims: IndexMap<String, Secret>,
+        /// How long a statement holds.
+        assertion_lifetime: Period = "5m",
+        /// The client, where the request names it too.
+        client_id: Secret,
+        /// Its secret.
+        client_secret: Secret,
+        /// More fields of the request: `scope`. `grant_type` may be overridden here.
+        access_token_request_data: IndexMap<String, Secret>,
+        /// More headers of the request.
+        headers: IndexMap<String, Secret>,
+        /// Where client and secret go: in the `body`, or as user and password in the header (`basic`).
+        client_auth: ClientAuthFile = "body",
+        /// How the body is written: `form` or `json`.
+        request_format: FormatFile = "form",
+        /// Place of the token in the answer.
+        token_path: DottedPath = "access_token",
+        /// Place of its life in seconds, or of the moment when it ends (RFC 3339, or seconds or milliseconds since 1970).
+        expires_path: DottedPath = "expires_in",
+        /// Life of a token whose answer names none.
+        default_token_expiration: Period = "1h",
+        /// Where the token goes: `header`, `query` (or `param`), `cookie`, `body`.
+        location: LocationFile = "header",
+        /// Name of that header, parameter or cookie; in the body its path.
+        name: String = "Authorization",
+        /// How it is written there. Left out: `Bearer {token}` in a header, `{token}` elsewhere.
+        template: String,
+    }
+}
+
+words! {
+    /// How a statement is signed.
+    pub(super) enum AlgorithmFile {
+        Rs256 = "RS256",
+        Rs384 = "RS384",
+        Rs512 = "RS512",
+        Ps256 = "PS256",
     }
 }
 
@@ -343,6 +442,68 @@ impl RefreshTokenFile {
                 seed: self.refresh_token.clone(),
                 answer: self.refresh_token_path.clone(),
             },
+            token_path: self.token_path.clone(),
+            expires_path: self.expires_path.clone(),
+            lifetime: self.default_token_expiration.0,
+            form,
+            place,
+            base_url: None,
+        })))
+    }
+}
+
+impl JwtBearerFile {
+    pub(super) fn resolve(&self, node: &Node, problems: &mut Problems) -> Option<Auth> {
+        let is_rsa = PrivateKeyDer::from_pem_slice(self.private_key.expose().as_bytes())
+            .ok()
+            .and_then(|key| any_supported_type(&key).ok())
+            .is_some_and(|key| key.algorithm() == SignatureAlgorithm::RSA);
+        if !is_rsa {
+            node.nearest(&["private_key"])
+                .wrong(problems, "expected an RSA key as PEM, without a password");
+        }
+        let request = OauthRequest {
+            url: &self.access_token_url,
+            kind: "urn:ietf:params:oauth:grant-type:jwt-bearer",
+            client_id: self.client_id.as_ref(),
+            client_secret: self.client_secret.as_ref(),
+            client_auth: self.client_auth,
+            format: self.request_format,
+            more: self.access_token_request_data.as_ref(),
+            headers: self.headers.as_ref(),
+        }
+        .request(node, problems);
+        let mut claims = IndexMap::from([("iss".to_owned(), self.issuer.clone())]);
+        let audience = self
+            .audience
+            .clone()
+            .unwrap_or_else(|| Secret::new(self.access_token_url.to_string()));
+        claims.insert("aud".to_owned(), audience);
+        if let Some(subject) = &self.subject {
+            claims.insert("sub".to_owned(), subject.clone());
+        }
+        claims.extend(self.claims.clone().into_iter().flatten());
+        let (form, place) = ways(
+            self.location,
+            &self.name,
+            self.template.as_deref(),
+            node,
+            problems,
+        )?;
+        Some(Auth::Token(Box::new(TokenAuth {
+            request,
+            grant: Grant::Statement(Statement {
+                key: self.private_key.clone(),
+                key_id: self.key_id.clone(),
+                algorithm: match self.algorithm {
+                    AlgorithmFile::Rs256 => Algorithm::Rs256,
+                    AlgorithmFile::Rs384 => Algorithm::Rs384,
+                    AlgorithmFile::Rs512 => Algorithm::Rs512,
+                    AlgorithmFile::Ps256 => Algorithm::Ps256,
+                },
+                claims,
+                life: self.assertion_lifetime.0,
+            }),
             token_path: self.token_path.clone(),
             expires_path: self.expires_path.clone(),
             lifetime: self.default_token_expiration.0,

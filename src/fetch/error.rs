@@ -58,6 +58,8 @@ pub enum Error {
         "the login names {host} as the API's address, which is not admitted; nothing was sent there"
     )]
     ForeignBase { host: Box<str> },
+    #[error("the key cannot sign")]
+    BadKey,
     #[error("there is no refresh token: neither in the configuration nor in the database")]
     NoRefreshToken,
     #[error("this credential needs a place where it is kept")]
@@ -214,6 +216,7 @@ impl Error {
             | Self::RateLimited { .. }
             | Self::CircuitOpen { .. }
             | Self::ForeignBase { .. }
+            | Self::BadKey
             | Self::NoRefreshToken
             | Self::NoVault
             | Self::Vault(_)
@@ -325,6 +328,7 @@ impl Error {
             | Self::TokenRefused { .. }
             | Self::TokenMissing { .. }
             | Self::ForeignBase { .. }
+            | Self::BadKey
             | Self::NoRefreshToken
             | Self::NoVault
             | Self::Vault(_)
@@ -433,6 +437,12 @@ impl Error {
                 Class::Auth,
                 "foreign_base_url",
                 "if the address is the vendor's, add its host to client.auth.base_url.hosts",
+                false,
+            ),
+            Self::BadKey => (
+                Class::Config,
+                "bad_key",
+                "client.auth.private_key must be an RSA key that fits the algorithm",
                 false,
             ),
             Self::NoRefreshToken => (

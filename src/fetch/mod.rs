@@ -39,6 +39,8 @@ mod error;
 
 mod export;
 
+mod jwt;
+
 mod limiter;
 
 mod link;

@@ -25,6 +25,7 @@ use super::{
     address::host_of,
     auth::{Signer, header_name, secret_value},
     client::{Answer, Client},
+    jwt,
     request::{Draft, encoded, method},
     vault::{Keeper, KeptTokens, Opened},
 };
@@ -144,7 +145,7 @@ impl Tokens {
                 .spawn(renewing.in_current_span())
                 .await
                 .map_err(|_| Error::Lost)?,
-            (Grant::Refresh { .. } | Grant::Fixed, _) => renewing.await,
+            (Grant::Refresh { .. } | Grant::Fixed | Grant::Statement(_), _) => renewing.await,
         }
     }
 
@@ -189,6 +190,11 @@ impl Tokens {
                 let given = self.ask(None).await?;
                 Ok((given.token, use_for(given.life), given.base))
             }
+            Grant::Statement(statement) => {
+                let statement = jwt::signed(statement, clock::now())?;
+                let given = self.ask(Some(("assertion", &statement))).await?;
+                Ok((given.token, use_for(given.life), given.base))
+            }
             Grant::Refresh { seed, .. } => {
                 let (token, left) = self.refresh(seed.as_ref(), refused).await?;
                 Ok((token, left, None))
@@ -212,7 +218,7 @@ impl Tokens {
             return Ok((token, left));
         }
         let before = tokens.refresh.ok_or(Error::NoRefreshToken)?;
-        let given = self.ask(Some(&before)).await?;
+        let given = self.ask(Some(("refresh_token", &before))).await?;
         let left = use_for(given.life);
         let until = chrono::TimeDelta::from_std(left)
             .ok()
@@ -226,8 +232,8 @@ impl Tokens {
         Ok((given.token, left))
     }
 
-    async fn ask(&self, refresh: Option<&Secret>) -> Result<Given, Error> {
-        let answer = self.exchange(refresh).await?;
+    async fn ask(&self, more: Option<(&str, &Secret)>) -> Result<Given, Error> {
+        let answer = self.exchange(more).await?;
         let at = Address::of(&self.auth.request.url);
         let missing = || Error::TokenMissing { at: at.clone() };
         let answer: Value = serde_json::from_slice(&answer.body).map_err(|_| missing())?;
@@ -248,15 +254,15 @@ impl Tokens {
                 .unwrap_or(self.auth.lifetime),
             refresh: match &self.auth.grant {
                 Grant::Refresh { answer, .. } => text(answer),
-                Grant::Fixed => None,
+                Grant::Fixed | Grant::Statement(_) => None,
             },
             base,
         })
     }
 
     /// One request for a token. Where that needs a token itself which was refused, one more.
-    async fn exchange(&self, refresh: Option<&Secret>) -> Result<Answer, Error> {
-        let draft = draft(&self.auth.request, refresh)?;
+    async fn exchange(&self, more: Option<(&str, &Secret)>) -> Result<Answer, Error> {
+        let draft = draft(&self.auth.request, more)?;
         let inner = self.signer.as_ref().and_then(Signer::tokens);
         let generation = inner.map_or(0, |inner| inner.generation());
         let mut head = self.client.send(&draft, self.signer.as_ref()).await;
@@ -292,8 +298,8 @@ fn use_for(life: Duration) -> Duration {
     life.saturating_sub(MARGIN.min(life / 10))
 }
 
-/// The request, with the refresh token where there is one.
-fn draft(request: &TokenRequest, refresh: Option<&Secret>) -> Result<Draft, Error> {
+/// The request, with one more field where the grant needs it.
+fn draft(request: &TokenRequest, more: Option<(&str, &Secret)>) -> Result<Draft, Error> {
     let mut headers = HeaderMap::new();
     for (name, value) in &request.headers {
         headers.insert(header_name(name)?, secret_value(name, value.expose())?);
@@ -310,7 +316,7 @@ fn draft(request: &TokenRequest, refresh: Option<&Secret>) -> Result<Draft, Erro
         .chain(added)
         .collect();
     url.set_query((!pairs.is_empty()).then(|| pairs.join("&")).as_deref());
-    let body = body_of(&request.body, refresh).map(|(kind, body)| {
+    let body = body_of(&request.body, more).map(|(kind, body)| {
         headers.entry(CONTENT_TYPE).or_insert(kind);
         body
     });
@@ -324,8 +330,8 @@ fn draft(request: &TokenRequest, refresh: Option<&Secret>) -> Result<Draft, Erro
 }
 
 /// Content type and text of the request.
-fn body_of(body: &TokenBody, refresh: Option<&Secret>) -> Option<(HeaderValue, Bytes)> {
-    let more = refresh.map(|token| ("refresh_token", token.expose()));
+fn body_of(body: &TokenBody, more: Option<(&str, &Secret)>) -> Option<(HeaderValue, Bytes)> {
+    let more = more.map(|(name, value)| (name, value.expose()));
     match body {
         TokenBody::Empty => None,
         TokenBody::Form(fields) => {

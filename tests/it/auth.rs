@@ -178,6 +178,20 @@ auth: {type: session, request: {url: 'https://a.example.com'}, base_url: {path: 
 }
 
 #[test]
+fn a_statement_needs_a_key_that_signs() {
+    expect(
+        "auth: {type: oauth2_jwt_bearer, access_token_url: 'https://a.example.com', private_key: nonsense, issuer: me, algorithm: HS256}",
+        PLAIN,
+        &[(5, "client.auth.algorithm", "one of RS256")],
+    );
+    expect(
+        "auth: {type: oauth2_jwt_bearer, access_token_url: 'https://a.example.com', private_key: nonsense, issuer: me}",
+        PLAIN,
+        &[(5, "client.auth.private_key", "an RSA key")],
+    );
+}
+
+#[test]
 fn a_refresh_token_needs_a_place_where_it_is_kept_once() {
     let token = "{type: oauth2_refresh_token, access_token_url: 'https://a.example.com', client_auth: basic}";
     expect(

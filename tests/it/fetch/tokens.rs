@@ -107,6 +107,98 @@ async fn a_token_is_asked_for_in_every_configured_way() {
     }
 }
 
+/// Made for this test and good for nothing else.
+const RSA: &str = "-----BEGIN RSA PRIVATE KEY-----\n\
+MIIEpAIBAAKCAQEAsXlx8+9Q3mOdcf/EbgKP50h7YOv2QBbQ2lLf7nk+Av7Im0KB\n\
+hoF/2nF4yBM3XFOixUVq+A4KgmBXn7fiuAc+/nPSINwx2ofI+su5B51lJgRiI+gP\n\
+wZFJIWJHQBKvzlXoxQTGAyEBjPI+K8rLk6tO+ghqtsyO48lgFufczmNpDDM8/VHv\n\
+J9Ugod0fk3QWz6BE4xnxOaTLN2xMsvTX0xA+uD+Pwrc04FtqvOyPGmm9UYEi3XzP\n\
+82ASGo8cf39j4uAyFFyK9tihbUzJDmsqZJKHddexO4It/UvYcBOblZC2FWq2PgGM\n\
+ucdpgQ8Tg1T3/1Sgn6Q5IYJGSZkrAkQqCYHoywIDAQABAoIBACZzyThQkEV28NyL\n\
+zYwGWxaB8lV4GpUdPGgpT6J0O3bbrCxTlwvFECYMst4qp7KF3nz+guQ26pj/9cxB\n\
+w8oaq8/m2U7MVrLh+643KKJZPFql1XuxIoTOjTlB+W0M/3Fl1LanR53S72qR692C\n\
+JWSb19M9sp1jqcv5zCt6VjGTgWWmcepEjk9gxFoDNPYV5eXqWvq6YGzNkidSc3Dh\n\
+TNBS7DfpO3CY3NP9aR2mQ0Nd1xcJsb6Zrfkx1QRVDvn//+MHkRDnSHoQNbhsexkD\n\
+tckokKrpGt8g+TespZla1xbpMe53M2OetXrn+XylTi/rdtIbOuQ6FFjJpPNPuxKR\n\
+mCaYl30CgYEA3sXXVSyl6KJcRdx0IJFT2GkDcqwA3VGPXDpSLO1vpMCOdr/bMyIe\n\
+FSwOXzxfSAtjZ4TCa5uSYMflx6Xj7vQJB2RHTuIxzb+fX1N3Hg+z549Fho7fftHr\n\
+BfjT/HL/dEU+EBKjOk2uW9nBu3W2Fph0ZgKaOCSUHiT8ou9YA5S0cw0CgYEAy/H4\n\
+KWR69B+je/gDpimrRCLN05U4tnhj6EDODOY6H/zXA9SVQQ3OL0x1ti36jGg0F2oV\n\
+ChohZYbfGxWt/g89NUMjOinSuM3Ynl/dwlf7dv5mbshwTjeF5wcTC+FX1ERr+AhM\n\
+96nGdM/qbpN9o9mqFFkbaMqO197dHy+acJG5tTcCgYEAi/trZLUKh5TGQIvXWMOZ\n\
+GQpbxUm5vVhLqhtnmZ2VIsRwgMPr3ESa/JjTaxqHkMC/NMQiWvXF1BSoGXzvLi6g\n\
+IcnsWPAfdXbskTzkQ7qARIgtmvDaFVmYwgbqRd6JEKmV5wmfEbrQTh0V9FJyGd6w\n\
+fY0zFQY/IHYDXerhtlZR0V0CgYAdaeyMq70/8EA35PFByci1rv9YgLEJQBvIp3AQ\n\
+VDQV4PVxy/sqwr71+2UOvVrhXTYGGnqmVlZyuhz7XwkVF0WQpPozrUyC8s1HKjRl\n\
+jyLpao+Dcs0fuspJI7APipSMPMIFp8zR+15wAnyhLgx00TPCc4eMeYpYgAAMO2Ve\n\
+zuWlyQKBgQCUaib0imLul5DaaXE+IpO26w3ZKK2thw03OPxhvCIj8A85HMVxvKnS\n\
+c+jIc/EA0JVIbbehNkPV+XrT/UtE3Kbjx4TCYm2TLuVX9Gl8wt4liXvPu2Ez0HSk\n\
+HIOsVEuYsXDo0O1BoT8lDI9aPEnODwSPUDJgmDGxR2CMF+hFBPzpJw==\n\
+-----END RSA PRIVATE KEY-----";
+
+const RSA_PUBLIC: &str = "MIIBCgKCAQEAsXlx8+9Q3mOdcf/EbgKP50h7YOv2QBbQ2lLf7nk+Av7Im0KBhoF/2nF4yBM3XFOixUVq+A4KgmBXn7fiuAc+/nPSINwx2ofI+su5B51lJgRiI+gPwZFJIWJHQBKvzlXoxQTGAyEBjPI+K8rLk6tO+ghqtsyO48lgFufczmNpDDM8/VHvJ9Ugod0fk3QWz6BE4xnxOaTLN2xMsvTX0xA+uD+Pwrc04FtqvOyPGmm9UYEi3XzP82ASGo8cf39j4uAyFFyK9tihbUzJDmsqZJKHddexO4It/UvYcBOblZC2FWq2PgGMucdpgQ8Tg1T3/1Sgn6Q5IYJGSZkrAkQqCYHoywIDAQAB";
+
+#[tokio::test]
+async fn a_signed_statement_is_made_for_each_token() {
+    use base64::{
+        Engine as _,
+        engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+    };
+    let server = TokenServer::start(vec![(200, json!({"access_token": "tok"}))]).await;
+    let api = Api::start().await;
+    api.collection("employees").fill(5);
+    api.require(Key::Header("authorization", "Bearer tok"));
+    let mut source = source(&api.url());
+    source.client.auth = Some(auth_of(&format!(
+        "{{type: oauth2_jwt_bearer, access_token_url: '{}', private_key: \"{}\", key_id: k1, issuer: me, subject: you, claims: {{tenant: acme}}}}",
+        server.url,
+        RSA.replace('\n', "\\n"),
+    )));
+
+    expect_all(&walk(&source, paged()).await, 5);
+    expect_all(&walk(&source, paged()).await, 5);
+
+    let asked = server.asked();
+    let statements: Vec<String> = asked
+        .iter()
+        .map(|(_, body)| {
+            let fields: Vec<(String, String)> = url::form_urlencoded::parse(body.as_bytes())
+                .into_owned()
+                .collect();
+            assert_eq!(fields[0].1, "urn:ietf:params:oauth:grant-type:jwt-bearer");
+            assert_eq!(fields[1].0, "assertion");
+            fields[1].1.clone()
+        })
+        .collect();
+    assert_ne!(statements[0], statements[1]);
+    let (input, signature) = statements[0].rsplit_once('.').unwrap();
+    ring::signature::UnparsedPublicKey::new(
+        &ring::signature::RSA_PKCS1_2048_8192_SHA256,
+        STANDARD.decode(RSA_PUBLIC).unwrap(),
+    )
+    .verify(
+        input.as_bytes(),
+        &URL_SAFE_NO_PAD.decode(signature).unwrap(),
+    )
+    .unwrap();
+    let part = |at: usize| -> Value {
+        let part = input.split('.').nth(at).unwrap();
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
+    };
+    assert_eq!(part(0), json!({"alg": "RS256", "typ": "JWT", "kid": "k1"}));
+    let claims = part(1);
+    for (name, value) in [
+        ("iss", "me"),
+        ("sub", "you"),
+        ("tenant", "acme"),
+        ("aud", &server.url),
+    ] {
+        assert_eq!(claims[name], value);
+    }
+    let times = ["iat", "exp"].map(|name| claims[name].as_i64().unwrap());
+    assert_eq!(times[1] - times[0], 300);
+}
+
 #[tokio::test]
 async fn a_session_token_goes_where_it_is_wanted() {
     for (place, key) in [
