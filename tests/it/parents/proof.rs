@@ -123,6 +123,43 @@ async fn an_interrupted_fan_out_goes_on_where_it_was_and_doubles_nothing() {
 }
 
 #[tokio::test]
+async fn a_fan_out_that_is_cut_at_any_request_deletes_the_right_rows_in_the_end() {
+    for stop_at in 1..=8 {
+        let (count, token) = (Arc::new(AtomicUsize::new(0)), CancellationToken::new());
+        let (asked_for, stop) = (Arc::clone(&count), token.clone());
+        // Everybody has three absences on two pages; after the first run the last of 2 and all of 4 are gone.
+        let site = company(4, move |asked| {
+            let at = asked_for.fetch_add(1, SeqCst);
+            if at == 7 + stop_at {
+                stop.cancel();
+            }
+            let id: usize = asked.segments()[1].parse().unwrap();
+            let absences = match (at < 8, id) {
+                (false, 2) => 2,
+                (false, 4) => 0,
+                _ => 3,
+            };
+            let records: Vec<Value> = (0..absences).map(|n| json!({"id": id * 10 + n})).collect();
+            page(asked, &records)
+        })
+        .await;
+        let config = config(&site, &format!("{EMPLOYEES}{CHILD}"));
+        let bench = Bench::new().await;
+        let first = bench.sync(&config, Start::GoOn).await;
+        assert_eq!(first.status, Status::Succeeded, "{first:?}");
+        assert_eq!(count.load(SeqCst), 8);
+        let outcome = bench.sync_until(&config, Start::GoOn, token).await;
+        assert_eq!(outcome.status, Status::Interrupted, "{stop_at} {outcome:?}");
+        let rows: i64 = bench.value("select count(*) from hr.absences").await;
+        assert_eq!(rows, 12, "cut at {stop_at}");
+        let outcome = bench.sync(&config, Start::GoOn).await;
+        assert_eq!(outcome.status, Status::Succeeded, "{stop_at} {outcome:?}");
+        let there: Vec<i64> = bench.column("select id from hr.absences order by id").await;
+        assert_eq!(there, [10, 11, 12, 20, 21, 30, 31, 32], "cut at {stop_at}");
+    }
+}
+
+#[tokio::test]
 async fn parents_that_moved_meanwhile_are_all_read_again() {
     let (moved, token) = (Arc::new(AtomicUsize::new(0)), CancellationToken::new());
     let (stop, away) = (token.clone(), Arc::clone(&moved));
