@@ -16,7 +16,7 @@ section! {
     pub(super) struct DeletesFile {
         /// `none`: rows stay for ever. `snapshot`: what a proven, complete, full walk did not see is gone; with `incremental` that is one of `reconcile`, or `rosterd sync --full`. `flag`: a field of the record says so. `feed`: another endpoint lists them.
         mode: DeleteWord; required,
-        /// Rows are deleted. False: they stay and get the time in `_deleted_at`.
+        /// Rows are deleted. False: they stay and get the time in `_deleted_at`, with the rows of their lists, until they return.
         hard: bool = "false",
         /// Under `snapshot` and `feed`: when more than this share of the rows would go, and more than `floor`, none does, and the run is partial.
         max_fraction: f64 = "0.2",

@@ -2,7 +2,8 @@
 //!
 //! Rows of a list are told apart by an id made of the root row's key and the place in the record,
 //! so an element that did not change is not written again. A foreign key with `on delete cascade`
-//! ties them to the root row: whoever deletes that, and however, takes them along.
+//! ties them to the root row: whoever deletes that, and however, takes them along. Where rows are only
+//! marked as deleted, the rows of their lists have the same mark, from the same transaction.
 
 use sqlx::PgConnection;
 
@@ -139,6 +140,62 @@ pub async fn doubt_roots(
                 ))?;
         }
     }
+    Ok(())
+}
+
+/// What lets the rows of lists be marked as deleted; those of rows that are marked already are from then on.
+#[must_use]
+pub fn mark_column(root: &TableName, table: &TableName) -> Change {
+    let change = table::mark_column(table);
+    Change {
+        ddl: format!("{}; {}", change.ddl, sql::copy_marks(root, table)),
+        ..change
+    }
+}
+
+/// Marks the lists of the rows that this transaction marked as deleted.
+///
+/// # Errors
+///
+/// Whatever Postgres says.
+pub async fn mark(
+    connection: &mut PgConnection,
+    root: &TableName,
+    table: &TableName,
+    run_id: i64,
+) -> Result<(), Error> {
+    sqlx::query(sql::safe(sql::mark_lists(root, table)))
+        .persistent(false)
+        .bind(run_id)
+        .execute(connection)
+        .await
+        .map_err(Error::database("marking the rows of lists"))?;
+    Ok(())
+}
+
+/// Takes the marks from the lists of the rows in `segments` that are there again.
+///
+/// # Errors
+///
+/// Whatever Postgres says.
+pub async fn unmark(
+    connection: &mut PgConnection,
+    root: &TableName,
+    table: &TableName,
+    segments: &[Segment],
+    run_id: i64,
+) -> Result<(), Error> {
+    let roots: Vec<&str> = written_roots(segments, &[]).map(|(id, _)| id).collect();
+    if roots.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(sql::safe(sql::unmark_lists(root, table)))
+        .persistent(false)
+        .bind(&roots)
+        .bind(run_id)
+        .execute(connection)
+        .await
+        .map_err(Error::database("taking marks from the rows of lists"))?;
     Ok(())
 }
 

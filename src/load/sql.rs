@@ -274,10 +274,19 @@ impl Guard {
 }
 
 /// Ids of the staged rows that the table does not take, because it has their key (and, with a guard,
-/// a later version of it).
-pub(super) fn roots_kept(table: &TableName, key: &[Ident], guard: Option<&Guard>) -> String {
+/// a later version of it, which is not marked as deleted).
+pub(super) fn roots_kept(
+    table: &TableName,
+    key: &[Ident],
+    marks: bool,
+    guard: Option<&Guard>,
+) -> String {
     let on = on_key(key);
-    let gives_way = guard.map_or_else(|| "true".to_owned(), Guard::gives_way);
+    let gives_way = match guard {
+        None => "true".to_owned(),
+        Some(guard) if marks => format!("{} and t._deleted_at is null", guard.gives_way()),
+        Some(guard) => guard.gives_way(),
+    };
     format!("select s.\"{ROW_ID}\" from {STAGE} as s join {table} as t on {on} where {gives_way}")
 }
 
@@ -850,6 +859,32 @@ fn insert_lists_from(
         "insert into {table} ({columns}) select {columns} from {from} as s \
          where not exists (select 1 from {table} as t where t.\"{ROW_ID}\" = s.\"{ROW_ID}\") \
            and exists (select 1 from {root} as r where r.\"{ROW_ID}\" = s.\"{ROOT_ID}\")"
+    )
+}
+
+/// Gives the rows of lists the marks that their rows have.
+pub(super) fn copy_marks(root: &TableName, table: &TableName) -> String {
+    format!(
+        "update {table} as t set _deleted_at = r._deleted_at from {root} as r \
+         where r.\"{ROW_ID}\" = t.\"{ROOT_ID}\" and r._deleted_at is not null"
+    )
+}
+
+/// Marks the lists of the rows that this transaction marked, with the run `$1`.
+pub(super) fn mark_lists(root: &TableName, table: &TableName) -> String {
+    format!(
+        "update {table} as t set _deleted_at = r._deleted_at, _synced_at = now(), _run_id = $1 \
+         from {root} as r where r.\"{ROW_ID}\" = t.\"{ROOT_ID}\" and r._deleted_at = now() \
+           and t._deleted_at is null"
+    )
+}
+
+/// Takes the marks from the lists of those of the rows `$1` that have none, with the run `$2`.
+pub(super) fn unmark_lists(root: &TableName, table: &TableName) -> String {
+    format!(
+        "update {table} as t set _deleted_at = null, _synced_at = now(), _run_id = $2 \
+         from {root} as r where r.\"{ROW_ID}\" = t.\"{ROOT_ID}\" and r.\"{ROW_ID}\" = any ($1) \
+           and r._deleted_at is null and t._deleted_at is not null"
     )
 }
 

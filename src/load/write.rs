@@ -451,7 +451,7 @@ async fn merge(
         let guard = guard
             .as_ref()
             .filter(|_| target.strategy == Strategy::Upsert);
-        kept = sqlx::query_scalar(sql::safe(sql::roots_kept(table, &key, guard)))
+        kept = sqlx::query_scalar(sql::safe(sql::roots_kept(table, &key, target.marks, guard)))
             .persistent(false)
             .fetch_all(&mut *connection)
             .await

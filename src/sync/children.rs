@@ -1,12 +1,12 @@
 //! The tables of nested lists beside the table of their resource: found, fitted, written, swapped.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sqlx::PgConnection;
 
 use super::{
     Error,
-    commit::{Named, Store},
+    commit::{Named, Store, marks_deleted},
 };
 use crate::{
     load::{
@@ -23,6 +23,8 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Known {
     target: HashMap<String, Vec<Column>>,
+    /// Those that have the column that marks rows as deleted.
+    marks: HashSet<String>,
     /// Tables of a `replace` walk.
     walk: HashMap<String, Vec<Column>>,
 }
@@ -57,6 +59,9 @@ pub(super) async fn find(
             .collect();
         let columns = found.known(&name, &paths)?;
         known.target.insert(table.clone(), columns.clone());
+        if found.marks() {
+            known.marks.insert(table.clone());
+        }
         families.push(Family {
             table,
             path,
@@ -108,6 +113,9 @@ impl Store {
             self.commit_fenced(transaction).await?;
             let target = known.target.entry(family.table.clone()).or_default();
             table::learn(target, &family.layout.columns);
+            if marks_deleted(&self.context.resource) {
+                known.marks.insert(family.table.clone());
+            }
             count += i64::try_from(changes.len()).unwrap_or(i64::MAX);
         }
         Ok(count)
@@ -149,6 +157,11 @@ impl Store {
             )
             .await?;
         }
+        let marks = self.target().await.marks;
+        let known = self.children.lock().await;
+        for name in self.marking(&known).into_iter().filter(|_| marks) {
+            children::unmark(transaction, root, &name, segments, self.claim.run_id).await?;
+        }
         Ok(children::touch_roots(transaction, root, self.claim.run_id, segments, &refused).await?)
     }
 
@@ -189,11 +202,72 @@ impl Store {
         Ok(())
     }
 
-    fn child_changes(&self, known: &Known, name: &TableName, family: &Family) -> Vec<Change> {
-        match known.target.get(&family.table) {
-            None => children::creation(&self.table, name, &family.layout),
-            Some(columns) => table::changes(name, columns, &family.layout),
+    /// Gives the child tables that earlier runs made the column that marks rows as deleted, where rows
+    /// are to be marked. Returns the number of changes.
+    pub(super) async fn adopt_children(&self, connection: &mut PgConnection) -> Result<i64, Error> {
+        let mut known = self.children.lock().await;
+        if !marks_deleted(&self.context.resource) || self.walk.is_some() {
+            return Ok(0);
         }
+        let tables = known.target.keys();
+        let lacking: Vec<String> = tables
+            .filter(|table| !known.marks.contains(*table))
+            .cloned()
+            .collect();
+        for table in &lacking {
+            let name = TableName::new(self.table.schema.name(), table);
+            let change = children::mark_column(&self.table, &name);
+            let mut transaction = self.begin_ddl(connection).await?;
+            table::bound_locks(&mut transaction, self.context.lock_timeout).await?;
+            table::apply(&mut transaction, std::slice::from_ref(&change)).await?;
+            self.tell_child(&mut transaction, &name, &change).await?;
+            self.commit_fenced(transaction).await?;
+            known.marks.insert(table.clone());
+        }
+        Ok(i64::try_from(lacking.len()).unwrap_or(i64::MAX))
+    }
+
+    /// Marks the lists of the rows that this transaction marked as deleted.
+    pub(super) async fn mark_children(&self, transaction: &mut PgConnection) -> Result<(), Error> {
+        let known = self.children.lock().await;
+        if marks_deleted(&self.context.resource) {
+            for name in self.marking(&known) {
+                children::mark(transaction, &self.table, &name, self.claim.run_id).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The child tables whose rows can be marked.
+    fn marking(&self, known: &Known) -> Vec<TableName> {
+        let schema = self.table.schema.name();
+        let tables = known.marks.iter().filter(|_| self.walk.is_none());
+        tables.map(|table| TableName::new(schema, table)).collect()
+    }
+
+    fn child_changes(&self, known: &Known, name: &TableName, family: &Family) -> Vec<Change> {
+        let Some(columns) = known.target.get(&family.table) else {
+            let mut changes = children::creation(&self.table, name, &family.layout);
+            if marks_deleted(&self.context.resource) && self.walk.is_none() {
+                changes.push(children::mark_column(&self.table, name));
+            }
+            return changes;
+        };
+        table::changes(name, columns, &family.layout)
+    }
+
+    /// Notes a change of a child table in the history.
+    async fn tell_child(
+        &self,
+        transaction: &mut PgConnection,
+        name: &TableName,
+        change: &Change,
+    ) -> Result<(), Error> {
+        let change = record::SchemaChange {
+            table_name: name.to_string(),
+            ..super::commit::schema_change(change)
+        };
+        Ok(record::schema_change(transaction, &self.claim, &change).await?)
     }
 
     async fn change_child(
@@ -215,11 +289,7 @@ impl Store {
             .await?;
         }
         for change in changes {
-            let change = record::SchemaChange {
-                table_name: name.to_string(),
-                ..super::commit::schema_change(change)
-            };
-            record::schema_change(&mut *transaction, &self.claim, &change).await?;
+            self.tell_child(&mut *transaction, name, change).await?;
         }
         children::doubt_roots(&mut *transaction, &self.table, name, changes).await?;
         let named: Vec<Named<'_>> = family

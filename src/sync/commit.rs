@@ -236,7 +236,7 @@ async fn try_open(
 }
 
 /// Whether the resource's rows stay when their records are gone.
-fn marks_deleted(resource: &crate::config::Resource) -> bool {
+pub(super) fn marks_deleted(resource: &crate::config::Resource) -> bool {
     resource.deletes.mode != DeleteMode::None && !resource.deletes.hard
 }
 
@@ -389,6 +389,7 @@ impl Store {
         let mut connection = self.context.pool.acquire().await.map_err(connecting)?;
         if !lists.is_empty() {
             self.adopt(&mut connection).await?;
+            self.adopt_children(&mut connection).await?;
         }
         let tables = self.tables.lock().await;
         let key = self.key_of(&tables);
@@ -398,6 +399,9 @@ impl Store {
         let mut deleted = 0;
         for list in lists {
             deleted += deletes::end_listed(&mut transaction, &rows, list, by_run).await?;
+        }
+        if deleted > 0 {
+            self.mark_children(&mut transaction).await?;
         }
         let counters = Counters {
             rows_deleted: signed(deleted),
@@ -546,10 +550,12 @@ impl Store {
         let mut schema_changes = 0;
         if let Some(layout) = batch.layout() {
             schema_changes = self.fit(&mut connection, layout).await?;
+            schema_changes += self.adopt_children(&mut connection).await?;
             schema_changes += self.fit_children(&mut connection, layout).await?;
         }
         if conclusion.is_some_and(|conclusion| conclusion.sweep.is_some()) {
             schema_changes += self.adopt(&mut connection).await?;
+            schema_changes += self.adopt_children(&mut connection).await?;
         }
 
         let mut transaction = connection.begin().await.map_err(connecting)?;
@@ -587,6 +593,9 @@ impl Store {
         };
         if let Some(conclusion) = conclusion {
             deleted += self.end_snapshot(&mut transaction, conclusion).await?;
+        }
+        if deleted > 0 {
+            self.mark_children(&mut transaction).await?;
         }
         counters.rows_inserted += signed(in_table.inserted) - signed(taken_back);
         counters.rows_updated += signed(in_table.updated);

@@ -49,6 +49,8 @@ mod from_dlt;
 
 mod incremental;
 
+mod marked_lists;
+
 mod nested_truth;
 
 mod nesting;
