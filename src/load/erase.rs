@@ -60,7 +60,13 @@ pub async fn delete_expired(
     Ok(Some(deleted.rows_affected()))
 }
 
-/// Deletes every row with this key, its history too, and what a cut `replace` walk left behind.
+/// Tables of the same schema that hang on one: those of its lists are among them.
+const LISTS: &str = "select distinct c.relname::text from pg_constraint k \
+    join pg_class c on c.oid = k.conrelid join pg_class r on r.oid = k.confrelid \
+    join pg_namespace n on n.oid = r.relnamespace \
+    where k.contype = 'f' and n.nspname = $1 and r.relname = $2 and c.relnamespace = r.relnamespace";
+
+/// Deletes every row with this key, its history and lists too, and what a cut `replace` walk left behind.
 /// Returns how many rows of the table went.
 ///
 /// # Errors
@@ -84,6 +90,17 @@ pub async fn delete_key(
         .execute(&mut *connection)
         .await
         .map_err(Error::database("deleting the person's rows"))?;
-    replace::drop_walk(connection, &replace::walk_table(table)).await?;
+    let lists: Vec<String> = sqlx::query_scalar(LISTS)
+        .bind(table.schema.name())
+        .bind(table.table.name())
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(Error::database("looking for the tables of lists"))?;
+    let lists = lists
+        .iter()
+        .map(|list| TableName::new(table.schema.name(), list));
+    for gathered in lists.chain([table.clone()]) {
+        replace::drop_walk(connection, &replace::walk_table(&gathered)).await?;
+    }
     Ok(deleted.rows_affected())
 }

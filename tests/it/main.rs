@@ -41,6 +41,8 @@ mod dispositions;
 
 mod dlt;
 
+mod erasure;
+
 mod features;
 
 mod fetch;

@@ -58,7 +58,7 @@ pub(crate) fn succeed(config: &str, arguments: &[&str]) -> String {
 }
 
 /// Every row of every table in every schema, every name and every comment.
-async fn dump(db: &TestDb) -> String {
+pub(crate) async fn dump(db: &TestDb) -> String {
     let tables: Vec<(String, String)> = sqlx::query_as(
         "select format('%I.%I', nspname, relname), relname from pg_class c join pg_namespace n on n.oid = relnamespace
          where relkind in ('r', 'v', 'm') and nspname <> 'information_schema' and nspname !~ '^pg_'
