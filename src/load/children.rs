@@ -109,8 +109,8 @@ pub async fn write(
     Ok(())
 }
 
-/// Takes the hashes of the root's rows whose lists lost the spelling of their values by these changes,
-/// so that they are compared again when they are next read.
+/// Doubts the root's rows whose lists lost the spelling of their values by these changes, so that they
+/// are compared again when they are next read.
 ///
 /// # Errors
 ///

@@ -2,7 +2,8 @@
 //!
 //! A key has at most one version that is valid, which an index holds. A changed record ends that
 //! version and adds its own at the same instant, in the transaction of its batch; an equal one
-//! writes nothing.
+//! writes nothing. A record that is the same, and only spelled otherwise since a column got a wider
+//! type, is no version: the valid one takes the spelling.
 
 use sqlx::PgConnection;
 
@@ -57,8 +58,9 @@ pub(super) async fn merge(
 ) -> Result<Written, Error> {
     let key: Vec<Ident> = table::key_idents(layout);
     let by_hash = history.row_version.is_some() || !layout.children.is_empty();
-    let mut counts = [0; 3];
+    let mut counts = [0; 4];
     for (count, statement) in counts.iter_mut().zip([
+        sql::respell_versions(table, &layout.columns, &key, history),
         sql::drop_versions(table, &layout.columns, &key, history, by_hash, guard),
         sql::end_versions(table, &layout.columns, &key, history, by_hash, guard),
         sql::add_versions(table, &layout.columns, &key, history),
@@ -70,12 +72,12 @@ pub(super) async fn merge(
             .map_err(Error::database("writing versions of rows"))?
             .rows_affected();
     }
-    let [dropped, ended, added] = counts;
-    let updated = (dropped + ended).min(added);
+    let [respelled, dropped, ended, added] = counts;
+    let replaced = (dropped + ended).min(added);
     Ok(Written {
-        inserted: added - updated,
-        updated,
-        unchanged: staged.saturating_sub(added),
+        inserted: added - replaced,
+        updated: replaced + respelled,
+        unchanged: staged.saturating_sub(added + respelled),
         ..Written::default()
     })
 }

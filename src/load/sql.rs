@@ -175,7 +175,10 @@ pub(super) fn widen_column(table: &TableName, column: &str, from: Kind, to: Kind
     match keeps_spelling(from, to) {
         true => alter,
         false => {
-            format!("{alter}; update {table} set _row_hash = null where {name} is not null")
+            format!(
+                "{alter}; update {table} set _row_hash = {DOUBT} || _row_hash \
+                 where {name} is not null and octet_length(_row_hash) = 16"
+            )
         }
     }
 }
@@ -188,10 +191,18 @@ pub(super) fn keeps_spelling(from: Kind, to: Kind) -> bool {
     )
 }
 
-/// Takes the hashes of the rows that have a value in `column` of their lists' table.
+/// Stands before the hash of a row that may not be spelled as its record is: a wider type took over its
+/// values. It makes the row differ from what is read, and what follows it still tells whether it is the same record.
+const DOUBT: &str = "'\\x00'::bytea";
+
+/// Is true for a row `t` that may not be spelled as its record is.
+const IS_DOUBTED: &str = "coalesce(octet_length(t._row_hash) > 16, true)";
+
+/// Doubts the rows that have a value in `column` of their lists' table.
 pub(super) fn doubt_roots(root: &TableName, child: &TableName, column: &str) -> String {
     format!(
-        "update {root} set _row_hash = null where _row_hash is not null and \"{ROW_ID}\" in \
+        "update {root} set _row_hash = {DOUBT} || _row_hash \
+         where octet_length(_row_hash) = 16 and \"{ROW_ID}\" in \
          (select \"{ROOT_ID}\" from {child} where {} is not null)",
         Ident::new(column)
     )
@@ -345,7 +356,7 @@ pub(super) fn update_changed(
     let behind = unless_behind(guard);
     format!(
         "update {table} as t set {set} from {STAGE} as s \
-         where {} and ((({differs} or t._row_hash is null){behind}){came_back})",
+         where {} and ((({differs} or {IS_DOUBTED}){behind}){came_back})",
         on_key(key)
     )
 }
@@ -443,9 +454,42 @@ fn is_replaced(
         ),
     };
     format!(
-        "{} and {differs}{}",
+        "{} and {differs} and not {}{}",
         validity.is_open("t."),
+        is_same_record(),
         unless_behind(guard)
+    )
+}
+
+/// Is true for a doubted row `t` that was made of the same record as the staged row `s`.
+fn is_same_record() -> String {
+    format!("coalesce(t._row_hash = {DOUBT} || s._row_hash, false)")
+}
+
+/// Spells valid versions as their records do, where only the type has changed: each goes with its lists,
+/// whose ids are new in every run, and comes again with its time.
+pub(super) fn respell_versions(
+    table: &TableName,
+    columns: &[Column],
+    key: &[Ident],
+    history: &History,
+) -> String {
+    let own = SYSTEM_COLUMNS.iter().map(|(name, _)| Ident::new(name));
+    let names = columns.iter().map(|column| Ident::new(&column.name));
+    let staged = prefixed("s", names.chain(own));
+    let columns = all_columns(columns);
+    let validity = Validity::new(history);
+    let (from, to) = (&validity.from, &validity.to);
+    format!(
+        "with t as (delete from {table} as t using {STAGE} as s where {on} and {} and {} \
+           returning {}, t.{from}) \
+         insert into {table} ({columns}, {from}, {to}) \
+         select {staged}, t.{from}, {} from {STAGE} as s join t on {on}",
+        validity.is_open("t."),
+        is_same_record(),
+        prefixed("t", key.iter().cloned()),
+        validity.open,
+        on = on_key(key),
     )
 }
 

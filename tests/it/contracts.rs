@@ -544,3 +544,46 @@ async fn a_contract_of_another_word_is_refused_with_its_line() {
         assert!(config.is_ok(), "{contract}: {config:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_spelling_of_the_same_record_is_no_version() {
+    for nesting in ["", "max_table_nesting: 1\n"] {
+        let docs = Documents::new(&format!(
+            "primary_key: id\nwrite_disposition: {{disposition: merge, strategy: scd2}}\n{nesting}"
+        ))
+        .await;
+        let first = r#"{"id": 1, "at": "2024-01-01T02:00:00+02:00", "n": 1e2, "l": [{"at": "2024-01-01T02:00:00+02:00"}]}"#;
+        let second = r#"{"id": 2, "at": "2024-01-02T02:00:00+02:00", "n": 5, "l": []}"#;
+        let third = r#"{"id": 3, "at": "soon", "n": "many", "l": [{"at": "soon"}]}"#;
+        docs.load(format!("[{first}, {second}]")).await;
+        docs.load(format!("[{first}, {second}, {third}]")).await;
+        let changed = second.replace("01-02", "01-03");
+        docs.load(format!("[{first}, {changed}, {third}]")).await;
+        // Record 1 is spelled as the API does, and has one version; record 2 is another one.
+        assert_eq!(
+            docs.json(
+                "select id, at, n, _valid_to is null as valid from hr.docs order by id, _valid_from"
+            )
+            .await,
+            json!([
+                {"id": 1, "at": "2024-01-01T02:00:00+02:00", "n": "1e2", "valid": true},
+                {"id": 2, "at": "2024-01-02T00:00:00.000000Z", "n": "5", "valid": false},
+                {"id": 2, "at": "2024-01-03T02:00:00+02:00", "n": "5", "valid": true},
+                {"id": 3, "at": "soon", "n": "many", "valid": true},
+            ]),
+            "{nesting}"
+        );
+        if !nesting.is_empty() {
+            assert_eq!(
+                docs.json("select l.at from hr.docs__l l join hr.docs d on d._rosterd_id = l._rosterd_root_id where d.id = 1").await,
+                json!([{"at": "2024-01-01T02:00:00+02:00"}])
+            );
+        }
+        let versions = "select ctid::text as c, xmin::text as x from hr.docs order by 1";
+        let before = docs.json(versions).await;
+        docs.load(format!("[{first}, {changed}, {third}]")).await;
+        assert_eq!(docs.json(versions).await, before, "{nesting}");
+        let again = last_run(&docs, "rows_updated as u, rows_unchanged as n").await;
+        assert_eq!(again, json!({"u": 0, "n": 3}), "{nesting}");
+    }
+}
