@@ -240,6 +240,12 @@ impl ResourceFile {
             // Rows that are gone end like versions that are over.
             deletes.hard = true;
             if deletes.mode == DeleteMode::None {
+                if node.get("deletes").is_some() {
+                    at.wrong(
+                        problems,
+                        "`scd2` ends the versions of records that are gone: leave `deletes` out, or set a `merge_key` to limit it",
+                    );
+                }
                 deletes.mode = DeleteMode::Snapshot;
             }
         }

@@ -457,7 +457,7 @@ fn every_problem_is_told_with_its_place_and_all_of_them_at_once() {
             "versions and hashed keys that do not go with the rest",
             source(
                 "paginator: single_page",
-                "- {name: a, primary_key: id, write_disposition: {disposition: merge, boundary_timestamp: 2024-01-01}}\n- {name: b, primary_key: id, write_disposition: {disposition: merge, strategy: scd2, validity_column_names: [a, A]}}\n- {name: c, primary_key: id, write_disposition: {disposition: merge, strategy: scd2, validity_column_names: [Von, bis], active_record_timestamp: never}}\n- {name: d, primary_key: {hash: []}, write_disposition: merge}\n- {name: e, primary_key: {hash: '*'}, write_disposition: merge, columns: {id: {primary_key: true}}}\n- {name: f, primary_key: {hash: id}, write_disposition: merge, privacy: {exclude: id}}\n- {name: g, write_disposition: {disposition: merge, strategy: scd2, row_version_column_name: h}, privacy: {exclude: h}, columns: {x: {unique: true}}}\n- {name: h, write_disposition: {disposition: merge, strategy: scd2, validity_column_names: [Von, _run_id]}}",
+                "- {name: a, primary_key: id, write_disposition: {disposition: merge, boundary_timestamp: 2024-01-01}}\n- {name: b, primary_key: id, write_disposition: {disposition: merge, strategy: scd2, validity_column_names: [a, A]}}\n- {name: c, primary_key: id, write_disposition: {disposition: merge, strategy: scd2, validity_column_names: [Von, bis], active_record_timestamp: never}}\n- {name: d, primary_key: {hash: []}, write_disposition: merge}\n- {name: e, primary_key: {hash: '*'}, write_disposition: merge, columns: {id: {primary_key: true}}}\n- {name: f, primary_key: {hash: id}, write_disposition: merge, privacy: {exclude: id}}\n- {name: g, write_disposition: {disposition: merge, strategy: scd2, row_version_column_name: h}, privacy: {exclude: h}, columns: {x: {unique: true}}}\n- {name: h, write_disposition: {disposition: merge, strategy: scd2, validity_column_names: [Von, _run_id]}}\n- {name: i, primary_key: id, write_disposition: {disposition: merge, strategy: scd2}, deletes: none}\n- {name: j, primary_key: id, write_disposition: {disposition: merge, strategy: scd2}, deletes: {mode: snapshot, max_fraction: 0.5}}",
             ),
             vec![
                 ("", "sources.hr.resources[0].write_disposition.boundary_timestamp", "belongs to `strategy: scd2`"),
@@ -469,6 +469,7 @@ fn every_problem_is_told_with_its_place_and_all_of_them_at_once() {
                 ("", "sources.hr.resources[6].privacy", "leaves out `h`"),
                 ("", "sources.hr.resources[6].columns.x.unique", "several versions"),
                 ("", "sources.hr.resources[7].write_disposition.validity_column_names", "names in lower case"),
+                ("", "sources.hr.resources[8].deletes", "leave `deletes` out"),
             ],
         ),
         (
