@@ -47,7 +47,7 @@
 //!
 //! # How to add
 //!
-//! - **a paginator**: its keys in `config::paginator`, its meaning in [`config::endpoint::Paginator`], its
+//! - **a paginator**: its keys and its meaning in [`config::paginator::Paginator`], its
 //!   steps in `fetch::paginate`. The compiler names the places that must know it. Say how it *ends*: a kind
 //!   without a proof of its end cannot be built.
 //! - **a kind of credential**: its keys in `config::auth`, its way onto a request in `fetch::auth`, and into
