@@ -655,19 +655,22 @@ pub(super) fn probe(
     let valid = history.map_or_else(String::new, |history| {
         format!(" and {}", Validity::new(history).is_open("t."))
     });
+    let (hash, or_differs) = if compares {
+        (", t._row_hash", " or t._row_hash is distinct from p.h")
+    } else {
+        ("", "")
+    };
+    let (mark, or_marked) = if marks {
+        (", t._deleted_at", " or t._deleted_at is not null")
+    } else {
+        ("", "")
+    };
+    // One look into the key's index for each row of the page. Left to itself, the planner reads all
+    // of a table of some ten thousand rows for each page, which takes five times as long.
     format!(
         "select p.n, {first} is null from unnest({arrays}) with ordinality as p({names}, h, n) \
-         left join {table} as t on {on}{valid} where {first} is null{}{}",
-        if compares {
-            " or t._row_hash is distinct from p.h"
-        } else {
-            ""
-        },
-        if marks {
-            " or t._deleted_at is not null"
-        } else {
-            ""
-        }
+         left join lateral (select {first}{hash}{mark} from {table} as t where {on}{valid} limit 1) as t on true \
+         where {first} is null{or_differs}{or_marked}"
     )
 }
 
