@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn each_resource_is_told_in_one_line() {
         let config = config::from_str(
-            "sources: {hr: {client: {base_url: https://x.example, paginator: single_page}, resources: [a, {name: b, primary_key: [x, y.z], write_disposition: merge, schedule: every 1h}]}}",
+            "sources: {hr: {client: {base_url: https://x.example, paginator: single_page}, resources: [{name: a, write_disposition: append}, {name: b, primary_key: [x, y.z], write_disposition: merge, schedule: every 1h}]}}",
         )
         .unwrap();
         assert_eq!(

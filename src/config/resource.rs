@@ -50,7 +50,7 @@ section! {
         table_name: String,
         /// Field, or list of fields, that tells one record from all others; `employee.id` for a nested one. Records without one get a key in the column `_rosterd_key`: `{hash: [name, start]}`, or `{hash: "*"}` for all that a record holds.
         primary_key: KeyFile,
-        /// What happens to the rows: `append`, `replace`, `merge` (needs a `primary_key`), `skip` (the resource is not synced).
+        /// What happens to the rows: `append`, `replace`, `merge` (needs a `primary_key`), `skip` (the resource is not synced). Must be given where there is no `primary_key`.
         write_disposition: DispositionFile = "append",
         /// Field, or list of fields, whose value names a set of rows: the records that a complete walk brings of a set replace all its rows, in one transaction. A record needs no key of its own then.
         merge_key: OneOrMany<DottedPath>,
@@ -221,6 +221,17 @@ impl ResourceFile {
             node.nearest(&["write_disposition"]).wrong(
                 problems,
                 "`merge` needs a `primary_key` or a `merge_key`; without one use `append` or `replace`",
+            );
+        }
+        if node.get("write_disposition").is_none()
+            && primary_key.is_empty()
+            && !by_sets
+            && self.is_synced()
+            && self.values.is_none()
+        {
+            node.wrong(
+                problems,
+                "neither a `primary_key` nor a `write_disposition`: name the key (`{hash: \"*\"}` makes one), or choose `append` or `replace`",
             );
         }
         let at = node.nearest(&["deletes"]);

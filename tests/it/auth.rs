@@ -7,7 +7,7 @@ fn problems(client: &str, resources: &str) -> Vec<String> {
     let indented =
         |text: &str| -> String { text.lines().map(|line| format!("      {line}\n")).collect() };
     let file = format!(
-        "sources:\n  hr:\n    client:\n      base_url: https://api.example.com\n{}    resources:\n{}",
+        "sources:\n  hr:\n    client:\n      base_url: https://api.example.com\n{}    resources:\n{}    resource_defaults: {{write_disposition: append}}\n",
         indented(client),
         indented(resources)
     );
@@ -126,7 +126,7 @@ fn variables_of_the_source_fill_its_client() {
       headers: {X-Tenant: '{vars.id}'}
       auth: {type: oauth2_client_credentials, access_token_url: 'https://login.example.com/{vars.id}', client_id: '{vars.tenant}', client_secret: s}
     resources:
-      - {name: a, endpoint: {paginator: single_page}}";
+      - {name: a, write_disposition: append, endpoint: {paginator: single_page}}";
     let config = config::from_str(file).unwrap_or_else(|problems| panic!("{problems}"));
     let client = &config.sources[0].client;
     assert_eq!(client.base_url.as_str(), "https://acme.example.com/t/7%2Fx");

@@ -20,7 +20,7 @@ use crate::support::{
 
 fn configuration(url: &str, limits: &str) -> Config {
     let text = format!(
-        "sources: {{hr: {{client: {{base_url: '{url}', {limits}}}, resources: [{{name: employees, endpoint: {{path: /v1/employees, data_selector: data, paginator: {{type: offset, limit: 10}}}}}}]}}}}"
+        "sources: {{hr: {{client: {{base_url: '{url}', {limits}}}, resources: [{{name: employees, write_disposition: append, endpoint: {{path: /v1/employees, data_selector: data, paginator: {{type: offset, limit: 10}}}}}}]}}}}"
     );
     config::from_str(&text).unwrap_or_else(|problems| panic!("{problems}"))
 }

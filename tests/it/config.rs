@@ -66,6 +66,8 @@ fn source(client: &str, resources: &str) -> String {
     for line in resources.lines() {
         let _ = writeln!(text, "      {line}");
     }
+    // At the end, so that it moves no line of them.
+    text.push_str("    resource_defaults: {write_disposition: append}\n");
     text
 }
 
@@ -282,7 +284,7 @@ fn every_problem_is_told_with_its_place_and_all_of_them_at_once() {
         ),
         (
             "a wrong default is told once, where it stands",
-            "sources:\n  hr:\n    client: {base_url: https://x.example}\n    resource_defaults:\n      max_pages: many\n      endpoint: {paginator: single_page, data_selectr: x}\n    resources: [a, b]\n".into(),
+            "sources:\n  hr:\n    client: {base_url: https://x.example}\n    resource_defaults:\n      max_pages: many\n      endpoint: {paginator: single_page, data_selectr: x}\n      write_disposition: append\n    resources: [a, b]\n".into(),
             vec![
                 ("5:18", "sources.hr.resource_defaults.max_pages", "whole number of at least 1"),
                 ("6:42", "sources.hr.resource_defaults.endpoint.data_selectr", "did you mean `data_selector`"),
@@ -568,6 +570,14 @@ fn every_problem_is_told_with_its_place_and_all_of_them_at_once() {
             vec![("7:38", "sources.hr.resources[0].write_disposition", "needs a `primary_key`")],
         ),
         (
+            "neither a key nor what happens to the rows",
+            "sources:\n  hr:\n    client: {base_url: https://x.example, paginator: single_page}\n    resources:\n      - a\n      - {name: b, primary_key: id}\n      - {name: c, primary_key: {hash: '*'}}\n      - {name: d, write_disposition: replace}\n      - {name: e, columns: {id: {primary_key: true}}}\n      - {name: f, selected: false}\n      - {name: g, columns: {id: {}}}\n".into(),
+            vec![
+                ("5:9", "sources.hr.resources[0]", "name the key"),
+                ("11:9", "sources.hr.resources[6]", "name the key"),
+            ],
+        ),
+        (
             "two resources in one table, names twice, a bad name",
             source("paginator: single_page", "- employeeList\n- employee_list\n- x\n- x\n- a/b"),
             vec![
@@ -640,7 +650,7 @@ fn every_problem_is_told_with_its_place_and_all_of_them_at_once() {
         ),
         (
             "names of sources",
-            "sources:\n  HR: {client: {base_url: https://x.example, paginator: single_page}, resources: [a]}\n  rosterd: {client: {base_url: https://x.example, paginator: single_page}, resources: [a]}\n".into(),
+            "sources:\n  HR: {client: {base_url: https://x.example, paginator: single_page}, resources: [{name: a, primary_key: id}]}\n  rosterd: {client: {base_url: https://x.example, paginator: single_page}, resources: [{name: a, primary_key: id}]}\n".into(),
             vec![
                 ("2:7", "sources.HR", "lower-case letters"),
                 ("3:12", "sources.rosterd", "this one is taken"),
@@ -734,6 +744,7 @@ sources:
       paginator: single_page
     resources:
       - name: a
+        write_disposition: append
         endpoint: {{params: {{key: "${{file:{}}}"}}, headers: {{Y: "${{PASSWORD}}"}}}}
 "#,
         file.display()

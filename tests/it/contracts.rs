@@ -208,6 +208,7 @@ sources:
   hr:
     client: {base_url: 'https://api.example.com', paginator: single_page}
     schema_contract: {columns: freeze, tables: discard_row}
+    resource_defaults: {write_disposition: append}
     resources:
       - plain
       - {name: own, schema_contract: {data_type: discard_value}}
@@ -511,7 +512,7 @@ async fn names_that_clash_get_a_stable_suffix_and_an_event() {
 async fn a_contract_of_another_word_is_refused_with_its_line() {
     let config = |contract: &str| {
         format!(
-            "sources:\n  hr:\n    client: {{base_url: 'https://api.example.com', paginator: single_page}}\n    schema_contract: {contract}\n    resources:\n      - name: docs\n        schema_contract: {contract}\n"
+            "sources:\n  hr:\n    client: {{base_url: 'https://api.example.com', paginator: single_page}}\n    schema_contract: {contract}\n    resource_defaults: {{write_disposition: append}}\n    resources:\n      - name: docs\n        schema_contract: {contract}\n"
         )
     };
     for (contract, wrong) in [

@@ -5,7 +5,7 @@ use rosterd::config;
 /// A resource with a paginator; POST, so that places in the body may be named.
 fn resource(paginator: &str) -> String {
     format!(
-        "sources: {{hr: {{client: {{base_url: 'https://api.example.com'}}, resources: [{{name: people, endpoint: {{method: POST, paginator: {paginator}}}}}]}}}}"
+        "sources: {{hr: {{client: {{base_url: 'https://api.example.com'}}, resources: [{{name: people, write_disposition: append, endpoint: {{method: POST, paginator: {paginator}}}}}]}}}}"
     )
 }
 
@@ -196,7 +196,7 @@ fn limits_that_do_not_fit_together_are_refused_with_their_key() {
         ("max_in_flight: 0", "max_in_flight", ""),
     ] {
         let text = format!(
-            "sources: {{hr: {{client: {{base_url: 'https://api.example.com', paginator: single_page, {client}}}, resources: [people]}}}}"
+            "sources: {{hr: {{client: {{base_url: 'https://api.example.com', paginator: single_page, {client}}}, resources: [{{name: people, write_disposition: append}}]}}}}"
         );
         let Err(problems) = config::from_str(&text) else {
             panic!("was accepted: {client}");

@@ -191,7 +191,7 @@ mod tests {
         ] {
             assert_eq!(suggest(&answer(body)), suggestion, "{body}");
             let text = format!(
-                "sources: {{hr: {{client: {{base_url: 'https://api.test', paginator: {suggestion}}}, resources: [a]}}}}"
+                "sources: {{hr: {{client: {{base_url: 'https://api.test', paginator: {suggestion}}}, resources: [{{name: a, write_disposition: append}}]}}}}"
             );
             assert!(crate::config::from_str(&text).is_ok(), "{suggestion}");
         }

@@ -6,7 +6,7 @@ use crate::fetch::decode::Envelope;
 /// A pager for a paginator as it is written in the file.
 fn pager(paginator: &str) -> Pager {
     let text = format!(
-        "sources: {{hr: {{client: {{base_url: 'https://api.test', paginator: {paginator}}}, resources: [{{name: people, endpoint: {{method: POST}}}}]}}}}"
+        "sources: {{hr: {{client: {{base_url: 'https://api.test', paginator: {paginator}}}, resources: [{{name: people, write_disposition: append, endpoint: {{method: POST}}}}]}}}}"
     );
     let config = crate::config::from_str(&text).unwrap_or_else(|e| panic!("{paginator}: {e}"));
     let plan = WalkPlan {

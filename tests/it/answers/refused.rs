@@ -8,7 +8,7 @@ type Case = (&'static str, &'static [(&'static str, &'static str)]);
 fn expect(cases: &[Case]) {
     for (endpoint, expected) in cases {
         let text = format!(
-            "sources:\n  hr:\n    vars: {{tenant: acme}}\n    client: {{base_url: https://api.example.com}}\n    resources:\n      - name: a\n        endpoint: {endpoint}\n"
+            "sources:\n  hr:\n    vars: {{tenant: acme}}\n    client: {{base_url: https://api.example.com}}\n    resources:\n      - name: a\n        endpoint: {endpoint}\n        write_disposition: append\n"
         );
         let Err(problems) = config::from_str(&text) else {
             panic!("was accepted: {endpoint}");

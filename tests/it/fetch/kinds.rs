@@ -277,7 +277,7 @@ async fn the_number_of_a_page_stands_in_the_path() {
     })
     .await;
     let text = format!(
-        "sources: {{hr: {{client: {{base_url: '{}'}}, resources: [{{name: people, endpoint: {{path: '/people/page/{{page}}', data_selector: data, paginator: {{type: page_number, base_page: 1, total_path: null}}}}}}]}}}}",
+        "sources: {{hr: {{client: {{base_url: '{}'}}, resources: [{{name: people, write_disposition: append, endpoint: {{path: '/people/page/{{page}}', data_selector: data, paginator: {{type: page_number, base_page: 1, total_path: null}}}}}}]}}}}",
         server.url
     );
     let config = rosterd::config::from_str(&text).unwrap_or_else(|problems| panic!("{problems}"));

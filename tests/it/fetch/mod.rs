@@ -41,7 +41,7 @@ fn path(text: &str) -> DottedPath {
 /// A paginator as it is written in the file.
 fn yaml(text: &str) -> Paginator {
     let text = format!(
-        "sources: {{hr: {{client: {{base_url: 'https://api.test', paginator: {text}}}, resources: [{{name: people, endpoint: {{method: POST}}}}]}}}}"
+        "sources: {{hr: {{client: {{base_url: 'https://api.test', paginator: {text}}}, resources: [{{name: people, write_disposition: append, endpoint: {{method: POST}}}}]}}}}"
     );
     let config = config::from_str(&text).unwrap_or_else(|problems| panic!("{text}: {problems}"));
     config.sources[0].resources[0].endpoint.paginator.clone()

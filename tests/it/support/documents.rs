@@ -30,7 +30,7 @@ impl Documents {
         });
         let db = TestDb::new().await;
         let config = format!(
-            "database: {{url: \"{}\"}}\ndaemon: {{admin: {{listen: null}}}}\nsources:\n  hr:\n    client: {{base_url: \"http://{address}\", paginator: single_page}}\n    resources:\n      - name: docs\n",
+            "database: {{url: \"{}\"}}\ndaemon: {{admin: {{listen: null}}}}\nsources:\n  hr:\n    client: {{base_url: \"http://{address}\", paginator: single_page}}\n    resource_defaults: {{write_disposition: append}}\n    resources:\n      - name: docs\n",
             db.url()
         );
         let mut documents = Self {
