@@ -1,8 +1,9 @@
 //! Instants in an API's own spelling: read, and written so that they read the same.
 
 use chrono::{
-    DateTime, FixedOffset, MappedLocalTime, NaiveDate, NaiveDateTime, NaiveTime, Offset as _,
-    TimeDelta, TimeZone as _, Utc,
+    DateTime, MappedLocalTime, NaiveDateTime, NaiveTime, Offset as _, TimeDelta, TimeZone as _,
+    Utc,
+    format::{Parsed, StrftimeItems},
 };
 use chrono_tz::Tz;
 
@@ -26,13 +27,20 @@ pub fn read(text: &str, format: &Format, zone: Option<Tz>) -> Option<i128> {
         }
         Format::IsoDuration => None,
         Format::Pattern(pattern) => {
-            if let Ok(at) = DateTime::<FixedOffset>::parse_from_str(text, pattern) {
+            let mut parsed = Parsed::new();
+            chrono::format::parse(&mut parsed, text, StrftimeItems::new(pattern)).ok()?;
+            // An hour alone is a time too: what the pattern spells out behind it is not read.
+            if parsed.hour_mod_12().is_some() && parsed.minute().is_none() {
+                parsed.set_minute(0).ok()?;
+            }
+            if let Ok(at) = parsed.to_datetime() {
                 return nanos_of(at.to_utc());
             }
-            let at = NaiveDateTime::parse_from_str(text, pattern).or_else(|_| {
-                NaiveDate::parse_from_str(text, pattern).map(|date| date.and_time(NaiveTime::MIN))
-            });
-            nanos_of(from_local(at.ok()?, zone)?)
+            let at = match parsed.to_naive_datetime_with_offset(0) {
+                Ok(at) => at,
+                Err(_) => parsed.to_naive_date().ok()?.and_time(NaiveTime::MIN),
+            };
+            nanos_of(from_local(at, zone)?)
         }
     }
 }
@@ -60,7 +68,7 @@ pub fn write(nanos: i128, format: &Format, zone: Option<Tz>) -> Option<String> {
 /// Whether times in this spelling name their zone.
 #[must_use]
 pub fn names_zone(format: &Format) -> bool {
-    use chrono::format::{Fixed, Item, Numeric, StrftimeItems};
+    use chrono::format::{Fixed, Item, Numeric};
     match format {
         Format::EpochSeconds | Format::EpochMillis | Format::DotNet => true,
         Format::IsoDuration => false,
@@ -178,6 +186,18 @@ mod tests {
                 None,
                 "2024-01-31T10:20:30.5Z",
                 "/Date(1706696430500)/",
+            ),
+            (
+                pattern("%Y-%m-%dT%H:00:00Z"),
+                None,
+                "2024-01-31T23:59:59Z",
+                "2024-01-31T23:00:00Z",
+            ),
+            (
+                pattern("%d.%m.%Y %I %p"),
+                None,
+                "2024-01-31T13:59:59Z",
+                "31.01.2024 01 PM",
             ),
             (
                 pattern("%Y-%m-%d"),
