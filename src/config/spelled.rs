@@ -27,12 +27,7 @@ pub fn read(text: &str, format: &Format, zone: Option<Tz>) -> Option<i128> {
         }
         Format::IsoDuration => None,
         Format::Pattern(pattern) => {
-            let mut parsed = Parsed::new();
-            chrono::format::parse(&mut parsed, text, StrftimeItems::new(pattern)).ok()?;
-            // An hour alone is a time too: what the pattern spells out behind it is not read.
-            if parsed.hour_mod_12().is_some() && parsed.minute().is_none() {
-                parsed.set_minute(0).ok()?;
-            }
+            let parsed = parse(text, pattern)?;
             if let Ok(at) = parsed.to_datetime() {
                 return nanos_of(at.to_utc());
             }
@@ -43,6 +38,17 @@ pub fn read(text: &str, format: &Format, zone: Option<Tz>) -> Option<i128> {
             nanos_of(from_local(at, zone)?)
         }
     }
+}
+
+/// The fields of a text by a strftime pattern. An hour without minutes is a full hour.
+#[must_use]
+pub fn parse(text: &str, pattern: &str) -> Option<Parsed> {
+    let mut parsed = Parsed::new();
+    chrono::format::parse(&mut parsed, text, StrftimeItems::new(pattern)).ok()?;
+    if parsed.hour_mod_12().is_some() && parsed.minute().is_none() {
+        parsed.set_minute(0).ok()?;
+    }
+    Some(parsed)
 }
 
 /// The text in this spelling, cut down to what it can say.

@@ -7,9 +7,7 @@ use std::collections::HashMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use chrono::{
-    DateTime, FixedOffset, MappedLocalTime, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta,
-};
+use chrono::{DateTime, MappedLocalTime, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta};
 use chrono::{Datelike as _, Offset as _, TimeZone as _, Timelike as _};
 use indexmap::IndexMap;
 
@@ -18,6 +16,7 @@ use super::number::Decimal;
 use super::value::{Misfit, Sink, with_short_text};
 use super::{Declared, Kind, name, reason, time};
 use crate::config::columns::{ColumnHint, DataType, Format, Zone};
+use crate::config::spelled;
 
 /// Position of a rule in [`Hints`].
 pub(super) type RuleId = usize;
@@ -344,12 +343,12 @@ impl Rule {
                     let text = std::str::from_utf8(text).ok()?;
                     match kind {
                         Kind::Date => {
-                            let date = NaiveDate::parse_from_str(text, pattern).ok()?;
+                            let date = spelled::parse(text, pattern)?.to_naive_date().ok()?;
                             sink.date(unix_days(date)?);
                             return Some(());
                         }
                         Kind::Time => {
-                            let time = NaiveTime::parse_from_str(text, pattern).ok()?;
+                            let time = spelled::parse(text, pattern)?.to_naive_time().ok()?;
                             let seconds = i64::from(time.num_seconds_from_midnight());
                             let micros = i64::from(time.nanosecond().min(999_999_999) / 1_000);
                             sink.eight(self.cut(seconds * 1_000_000 + micros));
@@ -373,13 +372,15 @@ impl Rule {
     }
 
     fn pattern(&self, text: &str, pattern: &str) -> Option<i64> {
-        if let Ok(at) = DateTime::<FixedOffset>::parse_from_str(text, pattern) {
+        let parsed = spelled::parse(text, pattern)?;
+        if let Ok(at) = parsed.to_datetime() {
             return in_range(at.timestamp_micros());
         }
-        let at = NaiveDateTime::parse_from_str(text, pattern).or_else(|_| {
-            NaiveDate::parse_from_str(text, pattern).map(|date| date.and_time(NaiveTime::MIN))
-        });
-        self.local(at.ok()?)
+        let at = match parsed.to_naive_datetime_with_offset(0) {
+            Ok(at) => at,
+            Err(_) => parsed.to_naive_date().ok()?.and_time(NaiveTime::MIN),
+        };
+        self.local(at)
     }
 }
 

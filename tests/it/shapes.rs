@@ -91,7 +91,7 @@ async fn columns_of_hints_exist_with_their_types_even_when_every_value_is_null()
 }
 
 /// Column hint, the value as JSON, and what the column then holds; `None`: the record is a reject.
-const CONVERSIONS: [(&str, &str, Option<&str>); 62] = [
+const CONVERSIONS: [(&str, &str, Option<&str>); 64] = [
     ("data_type: text", "12.50", Some("12.50")),
     ("data_type: text", "\"2024-01-01\"", Some("2024-01-01")),
     ("data_type: text", "{\"a\": [1]}", Some("{\"a\": [1]}")),
@@ -232,6 +232,16 @@ const CONVERSIONS: [(&str, &str, Option<&str>); 62] = [
         Some("2024-07-01 08:00:00+00"),
     ),
     ("format: '%Y%m%d'", "20240131", Some("2024-01-31")),
+    (
+        "{format: '%Y%m%d%H', data_type: timestamp}",
+        "\"2024013113\"",
+        Some("2024-01-31 13:00:00+00"),
+    ),
+    (
+        "{format: '%I %p', data_type: time}",
+        "\"01 PM\"",
+        Some("13:00:00"),
+    ),
     (
         "format: iso_duration",
         "\"P1Y2M3DT4H5M6.5S\"",
