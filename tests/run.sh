@@ -9,5 +9,8 @@ if ! command -v cargo >/dev/null 2>&1; then
     echo "cargo was not found: install Rust from https://rustup.rs" >&2
     exit 1
 fi
+# Tests wait for servers and clocks more than they compute: twice as many at once as there are processors.
+RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc 2>/dev/null || echo 2)))}
+export RUST_TEST_THREADS
 # The failpoints let tests kill the real program at named points; what ships is built without.
 exec cargo test --locked --features failpoints "$@"
