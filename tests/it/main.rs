@@ -91,6 +91,8 @@ mod support;
 
 mod traces;
 
+mod unchanged;
+
 mod ways;
 
 mod wrong_files;

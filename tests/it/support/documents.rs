@@ -9,6 +9,9 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::{daemon::Setup, db::TestDb};
 
+/// How Postgres calls the connections of the binary, and none of a test.
+pub(crate) const SYNC: &str = "sync";
+
 pub(crate) struct Documents {
     pub(crate) db: TestDb,
     body: Arc<Mutex<Vec<u8>>>,
@@ -30,7 +33,7 @@ impl Documents {
         });
         let db = TestDb::new().await;
         let config = format!(
-            "database: {{url: \"{}\"}}\ndaemon: {{admin: {{listen: null}}}}\nsources:\n  hr:\n    client: {{base_url: \"http://{address}\", paginator: single_page}}\n    resource_defaults: {{write_disposition: append}}\n    resources:\n      - name: docs\n",
+            "database: {{url: \"{}&application_name={SYNC}\"}}\ndaemon: {{admin: {{listen: null}}}}\nprivacy: {{key: {{id: k1, secret: a-key-of-thirty-two-characters-1}}}}\nsources:\n  hr:\n    client: {{base_url: \"http://{address}\", paginator: single_page}}\n    resource_defaults: {{write_disposition: append}}\n    resources:\n      - name: docs\n",
             db.url()
         );
         let mut documents = Self {
