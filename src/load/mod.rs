@@ -53,7 +53,12 @@ pub enum Error {
     },
     /// A merge needs a primary key or unique index on exactly the configured key.
     #[error("table {table} has no primary key or unique index on ({key})")]
-    NoUniqueKey { table: String, key: String },
+    NoUniqueKey {
+        table: String,
+        key: String,
+        /// How the table is partitioned, where its key must hold other columns for that.
+        partitioned: Option<String>,
+    },
     /// A table that was filled without a key holds rows that no key can tell apart.
     #[error(
         "table {table} was filled without a primary key: {repeated} rows repeat the ({key}) of another row, {keyless} have none"
@@ -135,11 +140,14 @@ impl Error {
                 hint: "Delete all rows but the latest of each key (see _synced_at), or give the resource another table_name and let it be read anew.".to_owned(),
                 retryable: false,
             },
-            Self::NoUniqueKey { .. } => Fault {
+            Self::NoUniqueKey { partitioned, .. } => Fault {
                 class: Class::Schema,
                 code: "no_unique_key".to_owned(),
                 message: self.to_string(),
-                hint: "Add the primary key to the table, or let rosterd make the table: rename the present one.".to_owned(),
+                hint: match partitioned {
+                    None => "Add the primary key to the table, or let rosterd make the table: rename the present one.".to_owned(),
+                    Some(by) => format!("The table is partitioned by {by}, and a key of it holds all columns of that: name them in primary_key too, or let rosterd make the table: rename the present one."),
+                },
                 retryable: false,
             },
         }

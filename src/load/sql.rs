@@ -712,12 +712,23 @@ fn bag(table: &TableName, walk: &TableName, scope: Option<&Scope>, more: &str) -
 
 /// Makes `table` equal to `walk` as a bag of rows, as far as the scope goes, touching only what differs.
 pub(super) fn delete_absent(table: &TableName, walk: &TableName, scope: Option<&Scope>) -> String {
-    format!(
-        "delete from {table} where ctid = any (array( \
-           select t.ctid from {} as t where not exists (select 1 from {} as s \
-             where s._row_hash = t._row_hash and s.rosterd_n = t.rosterd_n)))",
-        bag(table, walk, scope, "ctid, "),
+    let (part, place) = ("tableoid as rosterd_part", "ctid as rosterd_place");
+    let absent = format!(
+        "select t.rosterd_part, t.rosterd_place from {} as t where not exists (select 1 from {} as s \
+           where s._row_hash = t._row_hash and s.rosterd_n = t.rosterd_n)",
+        bag(table, walk, scope, &format!("{part}, {place}, ")),
         bag(walk, walk, None, "")
+    );
+    format!("delete from {table} as t using ({absent}) as g where {IS_THAT_ROW}")
+}
+
+/// Is true for the row `t` that `g` names. Its place alone does not tell rows of two partitions apart.
+const IS_THAT_ROW: &str = "t.ctid = g.rosterd_place and t.tableoid = g.rosterd_part";
+
+/// Names at most `most` rows for which the condition holds, for [`IS_THAT_ROW`].
+fn some_rows(table: &TableName, condition: &str, most: u64) -> String {
+    format!(
+        "(select tableoid as rosterd_part, ctid as rosterd_place from {table} where {condition} limit {most}) as g"
     )
 }
 
@@ -983,10 +994,8 @@ pub(super) fn comment_on_columns(table: &TableName, columns: &[(String, String)]
 /// Sets a column to null in at most `most` rows that have a value in it.
 pub(super) fn empty_column(table: &TableName, column: &str, most: u64) -> String {
     let column = Ident::new(column);
-    format!(
-        "update {table} set {column} = null where ctid = any (array( \
-           select ctid from {table} where {column} is not null limit {most}))"
-    )
+    let rows = some_rows(table, &format!("{column} is not null"), most);
+    format!("update {table} as t set {column} = null from {rows} where {IS_THAT_ROW}")
 }
 
 /// Deletes at most `most` rows whose date or time lies before `$1`.
@@ -996,10 +1005,8 @@ pub(super) fn delete_expired(table: &TableName, column: &Column, most: u64) -> S
         Kind::Date => format!("{name}::timestamp at time zone 'UTC'"),
         _ => name.to_string(),
     };
-    format!(
-        "delete from {table} where ctid = any (array( \
-           select ctid from {table} where {time} < $1 limit {most}))"
-    )
+    let rows = some_rows(table, &format!("{time} < $1"), most);
+    format!("delete from {table} as t using {rows} where {IS_THAT_ROW}")
 }
 
 /// Deletes the rows with the key that `$1`, `$2`, ... spell.

@@ -21,6 +21,23 @@ pub struct Found {
     unique: Vec<Vec<String>>,
     /// Columns whose type cannot change for what hangs on them.
     fixed: Vec<String>,
+    partitioned: Option<Partitioned>,
+}
+
+/// How a table is partitioned, which limits the keys that it can have.
+#[derive(Debug, Clone)]
+struct Partitioned {
+    /// As Postgres says it: `RANGE (day)`.
+    by: String,
+    columns: Vec<String>,
+    /// Then it can have no key at all.
+    by_expressions: bool,
+}
+
+impl Partitioned {
+    fn allows(&self, key: &[String]) -> bool {
+        !self.by_expressions && self.columns.iter().all(|column| key.contains(column))
+    }
 }
 
 /// One change of a table, as recorded in `rosterd.schema_changes`.
@@ -76,6 +93,22 @@ pub async fn inspect(
         .fetch_all(&mut *connection)
         .await
         .map_err(Error::database("reading what hangs on the table's columns"))?;
+    let partitioned = sqlx::query(
+        "select pg_get_partkeydef(c.oid), array(select a.attname::text from pg_attribute a \
+           where a.attrelid = c.oid and a.attnum = any (p.partattrs::int2[])), 0 = any (p.partattrs::int2[]) \
+         from pg_partitioned_table p join pg_class c on c.oid = p.partrelid \
+         join pg_namespace n on n.oid = c.relnamespace where n.nspname = $1 and c.relname = $2",
+    )
+    .bind(table.schema.name())
+    .bind(table.table.name())
+    .fetch_optional(&mut *connection)
+    .await
+    .map_err(Error::database("reading how the table is partitioned"))?
+    .map(|row| Partitioned {
+        by: row.get(0),
+        columns: row.get(1),
+        by_expressions: row.get(2),
+    });
     let has_rows = sqlx::query_scalar(sql::safe(sql::has_rows(table)))
         .persistent(false)
         .fetch_one(connection)
@@ -86,6 +119,7 @@ pub async fn inspect(
         has_rows,
         unique,
         fixed,
+        partitioned,
     }))
 }
 
@@ -175,10 +209,18 @@ impl Found {
         if unique {
             Ok(())
         } else {
-            Err(Error::NoUniqueKey {
-                table: table.to_string(),
-                key: key.join(", "),
-            })
+            Err(self.no_unique_key(table, key))
+        }
+    }
+
+    fn no_unique_key(&self, table: &TableName, key: &[String]) -> Error {
+        let partitioned = self.partitioned.as_ref();
+        Error::NoUniqueKey {
+            table: table.to_string(),
+            key: key.join(", "),
+            partitioned: partitioned
+                .filter(|partitioned| !partitioned.allows(key))
+                .map(|partitioned| partitioned.by.clone()),
         }
     }
 
@@ -282,11 +324,10 @@ pub async fn add_key(
     .fetch_one(&mut *connection)
     .await
     .map_err(Error::database("reading the table's indexes"))?;
-    if !has_columns || has_primary {
-        return Err(Error::NoUniqueKey {
-            table: table.to_string(),
-            key: key.join(", "),
-        });
+    let partitioned = found.partitioned.as_ref();
+    let is_forbidden = partitioned.is_some_and(|partitioned| !partitioned.allows(key));
+    if !has_columns || has_primary || is_forbidden {
+        return Err(found.no_unique_key(table, key));
     }
     let idents: Vec<Ident> = key.iter().map(|name| Ident::new(name)).collect();
     let row = sqlx::query(sql::safe(sql::keyless_and_repeated(table, &idents)))

@@ -222,6 +222,12 @@ fn hint_for(state: &str, code: &str) -> &'static str {
             "a table is gone: restore it, or run `rosterd reset SOURCE/RESOURCE` to load it anew; for a table of schema rosterd run `rosterd migrate`"
         }
         "42703" => "a column is gone; restore it, or reset the resource",
+        "55000" => {
+            "if the table is in a publication, give it a primary key, or run `alter table ... replica identity full`"
+        }
+        "42P10" => {
+            "if the table is in a publication with a filter or a list of columns, run `alter table ... replica identity full`; else restore its unique index"
+        }
         "53100" => "free disk space on the database server; rosterd goes on by itself",
         "53300" => {
             "lower database.max_connections or raise the server's max_connections; rosterd tries again by itself"
@@ -307,12 +313,19 @@ const CONDITIONS: &[(&str, &str)] = &[
     ("42P01", "table does not exist"),
     ("42P06", "schema exists already"),
     ("42P07", "table exists already"),
-    ("42P10", "no unique index fits the conflict target"),
+    (
+        "42P10",
+        "no unique index fits, or a publication needs another replica identity",
+    ),
     ("53100", "disk full"),
     ("53200", "out of memory"),
     ("53300", "too many connections"),
     ("54000", "a limit of PostgreSQL was passed"),
     ("54011", "too many columns"),
+    (
+        "55000",
+        "the table is not ready for this, or is published without a replica identity",
+    ),
     ("55006", "object in use"),
     ("55P03", "lock not available in time"),
     ("57014", "statement cancelled or timed out"),

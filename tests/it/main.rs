@@ -49,6 +49,8 @@ mod fetch;
 
 mod from_dlt;
 
+mod hand_made;
+
 mod incremental;
 
 mod marked_lists;
