@@ -35,19 +35,17 @@ async fn fault(docs: &Documents) -> (String, String, String) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_strategy_keeps_a_partitioned_table_row_by_row() {
-    let first = [
-        row(1, "2023-05-01", "a"),
-        row(1, "2024-05-01", "c"),
-        row(2, "2023-05-02", "b"),
-        row(2, "2024-05-02", "d"),
-    ];
-    // One changes, one is gone, one is new, each of another partition than the row at the same place.
-    let second = [
-        row(1, "2023-05-01", "a"),
-        row(2, "2023-05-02", "b2"),
-        row(2, "2024-05-02", "d"),
-        row(3, "2024-05-03", "e"),
-    ];
+    // Two partitions of eight rows each.
+    let first: Vec<Value> = (1..=8)
+        .flat_map(|id| [row(id, "2023-05-01", "a"), row(id, "2024-05-01", "b")])
+        .collect();
+    // In one of them four rows change and one is gone; the other gets one more.
+    let mut second: Vec<Value> = first[..15].to_vec();
+    second.remove(14);
+    for at in [0, 2, 4, 6] {
+        second[at]["v"] = json!("a2");
+    }
+    second.extend([first[15].clone(), row(9, "2024-05-01", "c")]);
     // Keys of the resource, and how many rows the second page takes away; a replaced one counts.
     for (keys, deleted) in [
         ("write_disposition: merge", 0),
@@ -59,8 +57,8 @@ async fn every_strategy_keeps_a_partitioned_table_row_by_row() {
             "write_disposition: merge\ndeletes: {mode: snapshot, hard: true}",
             1,
         ),
-        ("write_disposition: replace", 2),
-        ("write_disposition: merge\nmerge_key: id", 2),
+        ("write_disposition: replace", 5),
+        ("write_disposition: merge\nmerge_key: id", 5),
     ] {
         let docs = Documents::new(&format!("primary_key: [id, day]\n{keys}\n")).await;
         docs.execute(PARTITIONED).await;
@@ -69,7 +67,7 @@ async fn every_strategy_keeps_a_partitioned_table_row_by_row() {
         docs.load(page(&second)).await;
         let mut expected = second.to_vec();
         if deleted == 0 {
-            expected.insert(1, first[1].clone());
+            expected.insert(14, first[14].clone());
         }
         assert_eq!(docs.json(ROWS).await, json!(expected), "{keys}");
         assert_eq!(
@@ -81,7 +79,7 @@ async fn every_strategy_keeps_a_partitioned_table_row_by_row() {
         docs.load(page(&second)).await;
         assert_eq!(
             docs.json("select rows_inserted + rows_updated + rows_deleted as n, rows_unchanged as u from rosterd.runs order by run_id desc limit 1").await,
-            json!([{"n": 0, "u": 4}]),
+            json!([{"n": 0, "u": 16}]),
             "{keys}"
         );
     }

@@ -53,6 +53,8 @@ mod hand_made;
 
 mod incremental;
 
+mod keys;
+
 mod marked_lists;
 
 mod nested_truth;

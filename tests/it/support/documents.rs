@@ -33,7 +33,7 @@ impl Documents {
         });
         let db = TestDb::new().await;
         let config = format!(
-            "database: {{url: \"{}&application_name={SYNC}\"}}\ndaemon: {{admin: {{listen: null}}}}\nprivacy: {{key: {{id: k1, secret: a-key-of-thirty-two-characters-1}}}}\nsources:\n  hr:\n    client: {{base_url: \"http://{address}\", paginator: single_page}}\n    resource_defaults: {{write_disposition: append}}\n    resources:\n      - name: docs\n",
+            "database: {{url: \"{}&application_name={SYNC}\"}}\ndaemon: {{admin: {{listen: null}}}}\nprivacy: {{key: {{id: k1, secret: a-key-of-thirty-two-characters-1}}}}\nsources:\n  hr:\n    client: {{base_url: \"http://{address}\", paginator: single_page}}\n    resource_defaults: {{write_disposition: append}}\n",
             db.url()
         );
         let mut documents = Self {
@@ -46,13 +46,19 @@ impl Documents {
         documents
     }
 
-    /// Replaces the resource's keys.
-    pub(crate) fn configure(&mut self, resource: &str) {
-        let end = self.config.find("      - name: docs\n").unwrap() + "      - name: docs\n".len();
+    /// Replaces the resource's keys, and those of the source that stand before a line `---`.
+    pub(crate) fn configure(&mut self, keys: &str) {
+        const SOURCE: &str = "    resource_defaults: {write_disposition: append}\n";
+        let (source, resource) = keys.split_once("---\n").unwrap_or(("", keys));
+        let indented = |lines: &str, by: &str| -> String {
+            let lines = lines.lines().filter(|line| !line.trim().is_empty());
+            lines.map(|line| format!("{by}{line}\n")).collect()
+        };
+        let end = self.config.find(SOURCE).unwrap() + SOURCE.len();
         self.config.truncate(end);
-        for line in resource.lines().filter(|line| !line.trim().is_empty()) {
-            self.config.push_str(&format!("        {line}\n"));
-        }
+        self.config += &indented(source, "    ");
+        self.config += "    resources:\n      - name: docs\n";
+        self.config += &indented(resource, "        ");
     }
 
     /// Sets the answer and syncs it. Returns the run's status and what the binary logged.
