@@ -27,8 +27,8 @@ pub enum Error {
     /// The walk came to an end that does not prove it complete, also when it was repeated.
     #[error("the walk is not proven complete: {0}")]
     Unproven(String),
-    /// A replace walk that found nothing, and nobody allowed that.
-    #[error("the walk found no record, and allow_empty is not set")]
+    /// A replace walk that brought no row, and nobody allowed that.
+    #[error("the walk brought no row")]
     Empty,
     /// A walk that replaces sets of rows without keys, and could not read all of them.
     #[error("records were rejected, so that no set of rows is known to be whole")]
@@ -202,7 +202,7 @@ impl Error {
             Self::Empty => own(
                 Class::SourceResponse,
                 "empty_walk",
-                "The table keeps its rows. If the source is truly empty, set allow_empty: true.",
+                "The table keeps its rows. Look at rosterd.rejects; if there are none and the source is truly empty, set allow_empty: true.",
                 true,
             ),
             Self::SetsNotWhole => own(

@@ -187,6 +187,7 @@ impl Walker {
             ..Counters::default()
         });
         let rejects = std::mem::take(&mut encoded.rejects);
+        self.read.rows += encoded.rows.len() as u64;
         let kept = self.keeps_records().then(|| write::Records {
             body: records.body.clone(),
             ranges: (encoded.rows.iter())
@@ -258,6 +259,7 @@ impl Walker {
     /// the reason: the privacy rules could not be applied to them.
     fn keep_rejects(&mut self, records: &Records, rejected: Vec<Reject>, of_steps: Vec<Reject>) {
         let keeps = self.keeps_records();
+        self.read.rejects += (rejected.len() + of_steps.len()) as u64;
         let by_contract = |reject: &&Reject| reason::is_contract(reject.reason);
         self.outbox.add(&Counters {
             rows_rejected: signed(rejected.len() + of_steps.len()),

@@ -195,6 +195,9 @@ enum End {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Read {
     pub(super) records: u64,
+    /// Records that became rows.
+    pub(super) rows: u64,
+    pub(super) rejects: u64,
     pub(super) cursor: Option<CursorValue>,
     /// Time of the API's clock when it began, or a leeway past our own.
     pub(super) cap: Option<DateTime<Utc>>,
@@ -366,6 +369,9 @@ impl Walker {
                     cap: checkpoint.cap,
                     has_clock: checkpoint.has_clock,
                     is_unsorted: checkpoint.is_unsorted,
+                    // Only walks that gather ask for rows, and those are never gone on with.
+                    rows: 0,
+                    rejects: 0,
                 },
                 checkpoint: Some(checkpoint.clone()),
                 snapshot: checkpoint.snapshot.clone(),
@@ -645,12 +651,11 @@ impl Walker {
     ) -> Result<Ending, Error> {
         let resource = Arc::clone(&self.store.context.resource);
         let read = self.read.clone();
-        if resource.write_disposition == WriteDisposition::Replace
-            && read.records == 0
-            && self.has_rows
-            && !resource.allow_empty
-        {
-            return Err(Error::Empty);
+        if let Some(error) = self.cannot_replace(&resource) {
+            // With the rejects, which say why.
+            self.save_what_is_read(&error).await;
+            self.store.abandon_walk().await;
+            return Err(error);
         }
         self.intake.left_out().tell(&self.store).await?;
         let (cursor, flaw) = match resource.watched() {
@@ -672,6 +677,18 @@ impl Walker {
             Some(ending) => Ok(ending),
             None => Err(Error::Crashed),
         }
+    }
+
+    /// Why the rows that are there must not give way to those that the walk gathered.
+    fn cannot_replace(&self, resource: &Resource) -> Option<Error> {
+        let Read { rows, rejects, .. } = self.read;
+        if resource.write_disposition == WriteDisposition::Replace {
+            // Records that were all rejected say nothing of the rows that are there.
+            let may_empty = resource.allow_empty && rejects == 0;
+            return (rows == 0 && self.has_rows && !may_empty).then_some(Error::Empty);
+        }
+        let has_nameless_sets = !resource.replace_by.is_empty() && resource.primary_key.is_empty();
+        (has_nameless_sets && rejects > 0).then_some(Error::SetsNotWhole)
     }
 
     /// Where the cursor is after a proven run, and what is wrong with it.

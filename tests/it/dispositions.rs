@@ -462,6 +462,12 @@ async fn a_set_with_a_bad_record_loses_nothing() {
         ]]))
         .await;
     assert_eq!(outcome.fault.unwrap().code, "sets_not_whole");
+    world
+        .expect(
+            "select reason, column_name from rosterd.rejects",
+            json!([{"reason": "null_key", "column_name": "who"}]),
+        )
+        .await;
     assert_eq!(before, world.versions("hr.docs").await);
 
     // With keys the good records are loaded, and no row goes.

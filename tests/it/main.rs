@@ -91,6 +91,8 @@ mod soak;
 
 mod steps;
 
+mod strategies;
+
 mod support;
 
 mod traces;
