@@ -112,9 +112,10 @@ fn show(preview: &Preview) -> anyhow::Result<()> {
         output::print(&format!("ddl       {ddl}\n"))?;
     }
     output::print(&format!(
-        "\nof this page: {} would be inserted, {} updated, {} are unchanged, {} rejected\n",
+        "\nof this page: {} would be inserted, {} updated, {} deleted, {} are unchanged, {} rejected\n",
         preview.would_insert,
         preview.would_update,
+        preview.would_delete,
         preview.unchanged,
         preview.rejects.len()
     ))?;

@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::{
     decode::{Decode, Json, OneOrMany, section, words},
     endpoint::DottedPath,
+    jq::Program,
     problem::Problems,
     source::{DeleteMode, Deletes, Flag, WriteDisposition},
     tree::Node,
@@ -14,7 +15,7 @@ use super::{
 section! {
     /// How records that are gone are noticed, and what becomes of their rows.
     pub(super) struct DeletesFile {
-        /// `none`: rows stay for ever. `snapshot`: what a proven, complete, full walk did not see is gone; with `incremental` that is one of `reconcile`, or `rosterd sync --full`. `flag`: a field of the record says so. `feed`: another endpoint lists them.
+        /// `none`: rows stay for ever. `snapshot`: what a proven, complete, full walk did not see is gone; with `incremental` that is one of `reconcile`, or `rosterd sync --full`. `flag`: a field of the record, or a condition on it, says so. `feed`: another endpoint lists them.
         mode: DeleteWord; required,
         /// Rows are deleted. False: they stay and get the time in `_deleted_at`, with the rows of their lists, until they return.
         hard: bool = "false",
@@ -26,6 +27,8 @@ section! {
         field: DottedPath,
         /// Under `flag`: the values that say so: `[terminated, merged]`. Left out: every value but null and false.
         values: Vec<Json>,
+        /// Under `flag`, instead of `field`: a program of jq that is true for a record that is gone, and false for any other: `.status == "terminated"`. It sees the record behind `processing_steps` and before `privacy`. Where it fails, or gives anything but one true or false, the record is a reject, and its row stays as it is.
+        when: Program,
         /// Under `feed`: keys of the endpoint that lists what is gone, over the resource's own `method`, `headers`, `data_selector` and `paginator`. Its `incremental` has a cursor of its own.
         endpoint: Json,
         /// Under `feed`: fields of its records that hold the resource's `primary_key`, in that order. Left out: those of the same names.
@@ -93,15 +96,26 @@ impl DeletesFile {
                 .wrong(problems, "only `mode: feed` has a key");
         }
         let is_flag = mode == DeleteMode::Flag;
-        if is_flag != self.field.is_some() {
-            node.nearest(&["field"]).wrong(
+        match (is_flag, &self.field, &self.when) {
+            (true, None, None) => node.nearest(&["mode"]).wrong(
                 problems,
-                "`mode: flag` needs a `field`, and no other mode has one",
-            );
+                "`mode: flag` needs a `field`, or a condition: `when`",
+            ),
+            (true, Some(_), Some(_)) => node.nearest(&["when"]).wrong(
+                problems,
+                "either a `field` says that a record is gone or a condition does",
+            ),
+            (false, Some(_), _) => node
+                .nearest(&["field"])
+                .wrong(problems, "only `mode: flag` has a field"),
+            (false, _, Some(_)) => node
+                .nearest(&["when"])
+                .wrong(problems, "only `mode: flag` has a condition"),
+            _ => {}
         }
-        if self.values.is_some() && !is_flag {
+        if self.values.is_some() && (!is_flag || self.field.is_none()) {
             node.nearest(&["values"])
-                .wrong(problems, "only `mode: flag` has values");
+                .wrong(problems, "only `mode: flag` with a `field` has values");
         }
         let mut values = Vec::new();
         for value in self.values.iter().flatten() {
@@ -128,6 +142,7 @@ impl DeletesFile {
                 field,
                 values: self.values.is_some().then_some(values),
             }),
+            when: self.when.clone().filter(|_| is_flag),
         }
     }
 }

@@ -140,6 +140,22 @@ impl Item {
     pub fn is_true(&self) -> bool {
         !matches!(self.0, Val::Null | Val::Bool(false))
     }
+
+    /// The value, if it is `true` or `false`.
+    #[must_use]
+    pub fn boolean(&self) -> Option<bool> {
+        match self.0 {
+            Val::Bool(value) => Some(value),
+            _ => None,
+        }
+    }
+}
+
+impl PartialEq for Program {
+    /// By their texts, of which all else is made.
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
 }
 
 impl fmt::Debug for Program {

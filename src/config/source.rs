@@ -417,8 +417,10 @@ pub struct Deletes {
     /// Under snapshot: a larger share of the rows is not deleted at once, unless it is `floor` rows or fewer.
     pub max_fraction: f64,
     pub floor: u64,
-    /// What in a record says that it is gone.
+    /// The field that says that a record is gone.
     pub flag: Option<Flag>,
+    /// The condition that says so, of the record before the privacy rules.
+    pub when: Option<Program>,
 }
 
 /// A field of a record that says that the record is gone.

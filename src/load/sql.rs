@@ -660,15 +660,19 @@ pub(super) fn probe(
     } else {
         ("", "")
     };
-    let (mark, or_marked) = if marks {
-        (", t._deleted_at", " or t._deleted_at is not null")
+    let (mark, is_marked, or_marked) = if marks {
+        (
+            ", t._deleted_at",
+            "t._deleted_at is not null",
+            " or t._deleted_at is not null",
+        )
     } else {
-        ("", "")
+        ("", "false", "")
     };
     // One look into the key's index for each row of the page. Left to itself, the planner reads all
     // of a table of some ten thousand rows for each page, which takes five times as long.
     format!(
-        "select p.n, {first} is null from unnest({arrays}) with ordinality as p({names}, h, n) \
+        "select p.n, {first} is null, {is_marked} from unnest({arrays}) with ordinality as p({names}, h, n) \
          left join lateral (select {first}{hash}{mark} from {table} as t where {on}{valid} limit 1) as t on true \
          where {first} is null{or_differs}{or_marked}"
     )

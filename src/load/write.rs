@@ -131,6 +131,8 @@ pub enum Standing {
     New,
     Changed,
     Unchanged,
+    /// The table has it, marked as deleted.
+    Marked,
     /// Its record says that it is gone, and the table may have it.
     Gone,
 }
@@ -173,10 +175,10 @@ pub async fn probe(
     for row in found {
         let at = usize::try_from(row.get::<i64, _>(0) - 1).unwrap_or(usize::MAX);
         if let Some(standing) = standings.get_mut(at) {
-            *standing = if row.get(1) {
-                Standing::New
-            } else {
-                Standing::Changed
+            *standing = match (row.get(1), row.get(2)) {
+                (true, _) => Standing::New,
+                (false, true) => Standing::Marked,
+                (false, false) => Standing::Changed,
             };
         }
     }

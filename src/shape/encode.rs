@@ -16,7 +16,7 @@ use super::hint::{Hints, RuleId};
 use super::json::{self, Token, Value};
 use super::name::{self, Names};
 use super::nest::{self, ChildRows, Nest};
-use super::scan::{self, Scan, Wanted};
+use super::scan::{self, Beside, Scan, Wanted};
 use super::stretch::{Bounds, CursorRule};
 use super::time::Instant;
 use super::tree::{FieldId, Tree, Unreadable};
@@ -373,18 +373,16 @@ impl Mapper {
     /// Cursor values above `cap` (the API's own time when the walk began) are counted, not used.
     #[must_use]
     pub fn scan(&self, body: &[u8], records: &[Range<u32>], cap: Option<DateTime<Utc>>) -> Scan {
-        self.scan_beside(body, records, None, cap)
+        self.scan_beside(body, records, Beside::default(), cap)
     }
 
-    /// [`Mapper::scan`] of a page that went through a [`Screen`](super::Screen). `originals` are the
-    /// body as the API sent it and the records' places in it: cursor values that the rules keep from
-    /// the rows are read there.
+    /// [`Mapper::scan`] of a page of whose records more is known than stands in them.
     #[must_use]
     pub fn scan_beside(
         &self,
         body: &[u8],
         records: &[Range<u32>],
-        originals: Option<(&[u8], &[Range<u32>])>,
+        beside: Beside<'_>,
         cap: Option<DateTime<Utc>>,
     ) -> Scan {
         let kinds: Vec<Option<Kind>> = self
@@ -411,7 +409,7 @@ impl Mapper {
             bounds: &self.bounds,
             row_version: self.spec.row_version.as_ref(),
             seed: self.spec.mapping_version,
-            originals,
+            beside,
             kinds: &kinds,
             pinned: &pinned,
             reading: self.sink.reading,

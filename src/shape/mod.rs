@@ -7,6 +7,7 @@
 //! A page is looked at twice. [`Mapper::scan`] finds keys, hashes and the cursor; what turns out to
 //! be new or changed then goes through [`Mapper::encode`], straight into the bytes of a binary COPY.
 
+mod condition;
 mod cursor;
 mod encode;
 mod graft;
@@ -29,6 +30,7 @@ mod value;
 #[cfg(test)]
 mod tests;
 
+pub use condition::{Condition, Verdict};
 pub use cursor::CursorValue;
 pub use encode::{Conflict, Encoded, MapSpec, Mapper, Stamp};
 pub use graft::{field, raw_field, with_members};
@@ -38,7 +40,7 @@ pub use keys::{KeyHashing, KeySet};
 pub use name::{identifier, of_path as column_name};
 pub use nest::{ChildRows, ELEMENT, ROOT_ID, ROW_ID};
 pub use privacy::{AS_IS, Hasher, Screen, ScreenSpec, Screened, treatment, written_key};
-pub use scan::{BinaryArray, HashArray, Probe, RowKeys, Scan, ScanRow};
+pub use scan::{Beside, BinaryArray, HashArray, Probe, RowKeys, Scan, ScanRow};
 pub use steps::{Stepped, Steps};
 pub use stretch::{Bound, Bounds, CursorRule, Stretch};
 
@@ -352,6 +354,8 @@ pub mod reason {
     pub const STEP_NOT_ONE: &str = "step_not_one_output";
     /// What a program gave is nothing that JSON has.
     pub const STEP_NOT_JSON: &str = "step_not_json";
+    /// The condition that says whether a record is gone gave neither true nor false.
+    pub const NOT_BOOLEAN: &str = "not_boolean";
     /// One record became more than 100,000 records or 64 MiB.
     pub const STEP_TOO_MUCH: &str = "step_too_much";
 }

@@ -158,6 +158,8 @@ pub struct Screened {
     /// Where each record stood in the page, when the rules touch the cursor's field: its value is
     /// read from there, in memory only.
     pub originals: Option<Vec<Range<u32>>>,
+    /// Which of the page's records each one is.
+    pub places: Vec<usize>,
     pub rejects: Vec<Reject>,
     /// Records of erased persons, left out.
     pub erased: u64,
@@ -354,6 +356,7 @@ impl Screen {
             match self.record(record, &mut page) {
                 Ok(true) => {
                     page.records.push(offset(start)..offset(page.body.len()));
+                    page.places.push(place);
                     if let Some(originals) = &mut page.originals {
                         originals.push(range.clone());
                     }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use chrono::{DateTime, SecondsFormat, Utc};
 use xxhash_rust::xxh3::{xxh3_128, xxh3_128_with_seed};
 
+use super::condition::Verdict;
 use super::cursor::CursorValue;
 use super::json::{self, Malformed, Reader, Token, Value};
 use super::number::Decimal;
@@ -274,14 +275,22 @@ pub(super) struct Wanted<'s> {
     /// The field of which the row hash is made, and not of the whole record.
     pub(super) row_version: Option<&'s DottedPath>,
     pub(super) seed: u64,
-    /// Body and places of the records as the API sent them, where the cursor's field is kept from
-    /// the rows.
-    pub(super) originals: Option<(&'s [u8], &'s [Range<u32>])>,
+    pub(super) beside: Beside<'s>,
     /// Kinds of the key columns as far as they are known.
     pub(super) kinds: &'s [Option<Kind>],
     /// Why a key column cannot become wider, where it cannot.
     pub(super) pinned: &'s [Option<&'static str>],
     pub(super) reading: Reading,
+}
+
+/// What is known of a page's records that does not stand in them.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Beside<'s> {
+    /// Body and places of the records as the API sent them, where the cursor's field is kept from
+    /// the rows.
+    pub originals: Option<(&'s [u8], &'s [Range<u32>])>,
+    /// What the condition says of each record; empty where there is none.
+    pub verdicts: &'s [Verdict],
 }
 
 impl<'s> Wanted<'s> {
@@ -333,10 +342,10 @@ pub(super) fn scan(
     let mut found: Vec<Option<Value<'_>>> = Vec::new();
     let (mut widened, mut text) = (Vec::new(), Vec::new());
     for (place, range) in records.iter().enumerate() {
-        let mut reject = |reason, path: Option<&DottedPath>, key| {
+        let mut reject = |reason, path: Option<String>, key| {
             rejects.push(Reject {
                 key,
-                path: path.map(spell),
+                path,
                 reason,
                 record: place,
             });
@@ -356,7 +365,7 @@ pub(super) fn scan(
             reject(reason::INVALID_JSON, None, None);
             continue;
         }
-        if let Some((body, originals)) = wanted.originals
+        if let Some((body, originals)) = wanted.beside.originals
             && let Some(path) = wanted.cursor
             && let Some(cursor) = found.get_mut(width + wanted.required.len())
         {
@@ -364,7 +373,7 @@ pub(super) fn scan(
         }
         let (keys, others) = found.split_at(width);
         if let Err((part, reason)) = settle(wanted, keys, &mut kinds, &mut widened, &mut text) {
-            reject(reason, wanted.keys.get(part), key_text(keys));
+            reject(reason, wanted.keys.get(part).map(spell), key_text(keys));
             continue;
         }
         // In the order in which `pick` looked for them.
@@ -373,20 +382,28 @@ pub(super) fn scan(
             value.is_none_or(|value| value.token == Token::String && value.raw.is_empty())
         });
         if let Some((_, path)) = missing {
-            reject(reason::NULL_KEY, Some(path), key_text(keys));
+            reject(reason::NULL_KEY, Some(spell(path)), key_text(keys));
             continue;
         }
         let (others, gone) = match wanted.flag {
             Some(_) => others.split_at(others.len() - 1),
             None => (others, [].as_slice()),
         };
-        let gone = gone.first();
+        let says_gone = |flag| says_gone(flag, gone.first().copied().flatten());
         // Of what is left the last, be it the cursor.
         let version = wanted.version.and(others.last());
         if wanted.cursor.is_some() && !tracker.see(others.first().copied().flatten()) {
             left_out += 1;
             continue;
         }
+        let is_gone = match wanted.beside.verdicts.get(place) {
+            Some(Verdict::Unknown(reason)) => {
+                reject(reason, Some("deletes.when".to_owned()), key_text(keys));
+                continue;
+            }
+            Some(verdict) => *verdict == Verdict::Gone,
+            None => wanted.flag.is_some_and(says_gone),
+        };
         parts.extend(keys.iter().copied().flatten());
         candidates.push(Candidate {
             record: u32::try_from(place).unwrap_or(u32::MAX),
@@ -395,9 +412,7 @@ pub(super) fn scan(
                 None => xxh3_128_with_seed(bytes, wanted.seed),
             },
             version: version.copied().flatten(),
-            is_gone: wanted
-                .flag
-                .is_some_and(|flag| says_gone(flag, gone.copied().flatten())),
+            is_gone,
         });
     }
     let key_kinds: Vec<Kind> = if candidates.is_empty() {

@@ -91,29 +91,11 @@ impl Steps {
 
     fn record(&self, record: &[u8], page: &mut Stepped, checker: &mut Checker) -> Result<(), Stop> {
         let bad = |reason| Stop { step: None, reason };
-        if std::str::from_utf8(record).is_err() {
-            return Err(bad(reason::INVALID_UTF8));
+        let (item, replaced) = read(record, self.nul, checker).map_err(bad)?;
+        if replaced > 0 && self.nul == Nul::Reject {
+            return Err(bad(reason::UNSTORABLE_TEXT));
         }
-        let has_escapes = checker.check(record).map_err(|unfit| {
-            bad(match unfit {
-                Unfit::Malformed => reason::INVALID_JSON,
-                Unfit::TooDeep => reason::TOO_DEEP,
-                Unfit::Number => reason::NUMBER_OUT_OF_RANGE,
-            })
-        })?;
-        if json::depth(record) > MAX_DEPTH {
-            return Err(bad(reason::TOO_DEEP));
-        }
-        let mut text = record.to_vec();
-        if has_escapes {
-            let mut replaced = 0;
-            json::repair(self.nul, &mut text, 0, &mut replaced);
-            if replaced > 0 && self.nul == Nul::Reject {
-                return Err(bad(reason::UNSTORABLE_TEXT));
-            }
-            page.replaced += replaced;
-        }
-        let item = Item::parse(&text).ok_or_else(|| bad(reason::INVALID_JSON))?;
+        page.replaced += replaced;
         let mut emit = |item: &Item| {
             let start = page.body.len();
             item.write(&mut page.body);
@@ -177,6 +159,32 @@ impl Steps {
             }
         }
     }
+}
+
+/// A record as a program's input, and how many of its texts Postgres cannot hold.
+pub(super) fn read(
+    record: &[u8],
+    nul: Nul,
+    checker: &mut Checker,
+) -> Result<(Item, u64), &'static str> {
+    if std::str::from_utf8(record).is_err() {
+        return Err(reason::INVALID_UTF8);
+    }
+    let has_escapes = checker.check(record).map_err(|unfit| match unfit {
+        Unfit::Malformed => reason::INVALID_JSON,
+        Unfit::TooDeep => reason::TOO_DEEP,
+        Unfit::Number => reason::NUMBER_OUT_OF_RANGE,
+    })?;
+    if json::depth(record) > MAX_DEPTH {
+        return Err(reason::TOO_DEEP);
+    }
+    let mut text = record.to_vec();
+    let mut replaced = 0;
+    if has_escapes {
+        json::repair(nul, &mut text, 0, &mut replaced);
+    }
+    let item = Item::parse(&text).ok_or(reason::INVALID_JSON)?;
+    Ok((item, replaced))
 }
 
 /// What one record has become so far.

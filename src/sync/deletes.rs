@@ -133,6 +133,7 @@ mod tests {
             max_fraction: 0.2,
             floor: 10,
             flag: None,
+            when: None,
         };
         let too_many = Err(Held::TooMany {
             max_fraction: 0.2,

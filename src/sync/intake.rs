@@ -12,13 +12,15 @@ use super::{Error, privacy::LeftOut};
 use crate::{
     config::{Resource, source::KeyHash},
     fetch::Page,
-    shape::{self, Mapper, Reject, Scan, Screen, Stepped, Steps},
+    shape::{self, Beside, Condition, Mapper, Reject, Scan, Screen, Stepped, Steps, Verdict},
 };
 
 /// The steps that a run's pages go through.
 pub(super) struct Intake {
     /// The resource's own steps, where there are any.
     steps: Option<Arc<Steps>>,
+    /// What says of a record that it is gone, where that is a condition.
+    condition: Option<Arc<Condition>>,
     /// The privacy rules, where there are any.
     screen: Option<Screen>,
     key_hash: Option<KeyHash>,
@@ -32,6 +34,8 @@ pub(super) struct Records {
     pub(super) ranges: Vec<Range<u32>>,
     /// The body as the API sent it and where the records stood in it, when cursor values are read from there.
     originals: Option<(Bytes, Vec<Range<u32>>)>,
+    /// What the condition says of each record; empty where there is none.
+    verdicts: Vec<Verdict>,
     /// Records that a step could not let through.
     pub(super) rejects: Vec<Reject>,
     /// Texts that Postgres cannot hold, replaced already.
@@ -42,6 +46,8 @@ impl Intake {
     pub(super) fn new(resource: &Resource, screen: Option<Screen>) -> Self {
         Self {
             steps: steps_of(resource),
+            condition: (resource.deletes.when.clone())
+                .map(|program| Arc::new(Condition::new(program, resource.nul))),
             screen,
             key_hash: resource.key_hash.clone(),
             left_out: LeftOut::default(),
@@ -59,6 +65,7 @@ impl Intake {
                 body: Bytes::from(stepped.body),
                 ranges: stepped.records,
                 originals: None,
+                verdicts: Vec::new(),
                 rejects: stepped.rejects,
                 replaced: stepped.replaced,
             },
@@ -66,12 +73,24 @@ impl Intake {
                 body: page.body.clone(),
                 ranges: page.records.clone(),
                 originals: None,
+                verdicts: Vec::new(),
                 rejects: Vec::new(),
                 replaced: 0,
             },
         };
+        let records = self.judge(records).await?;
         let records = self.screen(records);
         Ok(self.key(records))
+    }
+
+    /// Says which records are gone, before the privacy rules take away what they say it by.
+    async fn judge(&self, mut records: Records) -> Result<Records, Error> {
+        if let Some(condition) = &self.condition {
+            let (body, ranges) = (records.body.clone(), records.ranges.clone());
+            let condition = Arc::clone(condition);
+            records.verdicts = apart(move || condition.page(&body, &ranges)).await?;
+        }
+        Ok(records)
     }
 
     /// Applies the privacy rules: behind this step nothing is left of what they keep out.
@@ -83,7 +102,10 @@ impl Intake {
         self.left_out.count(&screened);
         let mut rejects = records.rejects;
         rejects.extend(screened.rejects);
+        let verdicts = screened.places.iter();
+        let verdicts = verdicts.filter_map(|&place| records.verdicts.get(place).copied());
         Records {
+            verdicts: verdicts.collect(),
             body: Bytes::from(screened.body),
             ranges: screened.records,
             originals: screened
@@ -103,6 +125,7 @@ impl Intake {
         Records {
             // Cursor values that the rules do not keep out stand in the record still.
             originals: records.originals,
+            verdicts: records.verdicts,
             body: Bytes::from(body),
             ranges,
             ..records
@@ -127,10 +150,15 @@ pub(super) fn steps_of(resource: &Resource) -> Option<Arc<Steps>> {
     Steps::new(&resource.steps, resource.nul).map(Arc::new)
 }
 
-/// Runs the steps on a thread of their own: nobody can foresee how long a program takes.
+/// Runs the steps on a page.
 pub(super) async fn step(steps: &Arc<Steps>, page: &Page) -> Result<Stepped, Error> {
     let (steps, body, records) = (Arc::clone(steps), page.body.clone(), page.records.clone());
-    tokio::task::spawn_blocking(move || steps.page(&body, &records))
+    apart(move || steps.page(&body, &records)).await
+}
+
+/// Runs programs on a thread of their own: nobody can foresee how long they take.
+async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work)
         .await
         .map_err(|_| Error::Crashed)
 }
@@ -140,6 +168,10 @@ impl Records {
     pub(super) fn scan(&self, mapper: &Mapper, cap: Option<DateTime<Utc>>) -> Scan {
         let originals = self.originals.as_ref();
         let originals = originals.map(|(body, ranges)| (&**body, ranges.as_slice()));
-        mapper.scan_beside(&self.body, &self.ranges, originals, cap)
+        let beside = Beside {
+            originals,
+            verdicts: &self.verdicts,
+        };
+        mapper.scan_beside(&self.body, &self.ranges, beside, cap)
     }
 }

@@ -46,7 +46,8 @@ impl Walker {
         }
         self.check_cursor(&scan)?;
         let mut standings = self.compare(&scan).await?;
-        self.note_gone(&scan, &mut standings);
+        let soft = !self.store.context.resource.deletes.hard;
+        note_gone(&scan, &mut standings, self.outbox.is_probing, soft);
         failpoint::reach("shape.after_page");
 
         let mut rejected = std::mem::take(&mut scan.rejects);
@@ -111,19 +112,6 @@ impl Walker {
             match probed.await {
                 Ok(standings) => return Ok(standings),
                 Err(error) => patience.after(error.into()).await?,
-            }
-        }
-    }
-
-    /// Takes the records that say of themselves that they are gone out of those that become rows.
-    fn note_gone(&self, scan: &Scan, standings: &mut [Standing]) {
-        for (row, standing) in scan.rows.iter().zip(standings) {
-            if row.is_gone {
-                *standing = match standing {
-                    // Without a probe, rows of this very run may have the key.
-                    Standing::New if self.outbox.is_probing => Standing::Unchanged,
-                    _ => Standing::Gone,
-                };
             }
         }
     }
@@ -368,6 +356,21 @@ impl Walker {
         // Through the same steps as the page that the anchor was taken of.
         let records = self.take(page).await?;
         Ok(anchor(&records.scan(&self.mapper, self.read.cap)))
+    }
+}
+
+/// Takes the records that say of themselves that they are gone out of those that become rows.
+/// `soft`: their rows are marked, and stay.
+pub(super) fn note_gone(scan: &Scan, standings: &mut [Standing], is_probing: bool, soft: bool) {
+    for (row, standing) in scan.rows.iter().zip(standings) {
+        *standing = match (row.is_gone, *standing) {
+            // Without a probe, rows of this very run may have the key.
+            (true, Standing::New) if is_probing => Standing::Unchanged,
+            (true, Standing::Marked) if soft => Standing::Unchanged,
+            (true, _) => Standing::Gone,
+            (false, Standing::Marked) => Standing::Changed,
+            (false, standing) => standing,
+        };
     }
 }
 

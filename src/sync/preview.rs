@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use sqlx::PgPool;
 
-use super::{Error, intake::Intake, privacy, stream, walk};
+use super::{Error, intake::Intake, page::note_gone, privacy, stream, walk};
 use crate::{
     clock,
     config::{Resource, source::WriteDisposition},
@@ -35,6 +35,8 @@ pub struct Preview {
     pub ddl: Vec<String>,
     pub would_insert: usize,
     pub would_update: usize,
+    /// Rows whose records say that they are gone.
+    pub would_delete: usize,
     pub unchanged: usize,
     /// Reason and field of each record that would be rejected.
     pub rejects: Vec<(String, Option<String>)>,
@@ -100,7 +102,11 @@ pub async fn preview(
             mapper.layout(),
         )
         .await?;
-        let keep = vec![true; scan.rows.len()];
+        note_gone(&scan, &mut standings, true, !resource.deletes.hard);
+        // Of a row that is not there and will not be, nothing becomes a column.
+        let keep: Vec<bool> = (scan.rows.iter().zip(&standings))
+            .map(|(row, standing)| !row.is_gone || *standing == Standing::Gone)
+            .collect();
         let stamp = Stamp {
             run_id: 0,
             synced_at: clock::now(),
@@ -137,6 +143,7 @@ pub async fn preview(
         ddl: changes.into_iter().map(|change| change.ddl).collect(),
         would_insert: count(Standing::New),
         would_update: count(Standing::Changed),
+        would_delete: count(Standing::Gone),
         unchanged: count(Standing::Unchanged),
         rejects: rejects
             .into_iter()

@@ -533,7 +533,7 @@ fn every_problem_is_told_with_its_place_and_all_of_them_at_once() {
             "sets and flags that do not go with the rest",
             source(
                 "paginator: single_page",
-                "- {name: a, write_disposition: append, merge_key: x}\n- {name: b, primary_key: id, write_disposition: {disposition: merge, strategy: upsert, merge_key: x}, replace_by: y}\n- {name: c, write_disposition: merge, replace_by: x, deletes: {mode: flag, field: gone}, privacy: {exclude: [gone, x]}}\n- {name: d, primary_key: id, write_disposition: merge, deletes: {mode: flag}}\n- {name: e, primary_key: id, write_disposition: merge, deletes: {mode: snapshot, field: x, values: [[1]]}}\n- {name: f, primary_key: id, write_disposition: merge, deletes: snapshot, columns: {x: {hard_delete: true}, y: {hard_delete: true}}}\n- {name: g, primary_key: id, columns: {x: {hard_delete: true}}}",
+                "- {name: a, write_disposition: append, merge_key: x}\n- {name: b, primary_key: id, write_disposition: {disposition: merge, strategy: upsert, merge_key: x}, replace_by: y}\n- {name: c, write_disposition: merge, replace_by: x, deletes: {mode: flag, field: gone}, privacy: {exclude: [gone, x]}}\n- {name: d, primary_key: id, write_disposition: merge, deletes: {mode: flag}}\n- {name: e, primary_key: id, write_disposition: merge, deletes: {mode: snapshot, field: x, values: [[1]]}}\n- {name: f, primary_key: id, write_disposition: merge, deletes: snapshot, columns: {x: {hard_delete: true}, y: {hard_delete: true}}}\n- {name: g, primary_key: id, columns: {x: {hard_delete: true}}}\n- {name: h, primary_key: id, write_disposition: merge, deletes: {mode: flag, field: x, when: .x}}\n- {name: i, primary_key: id, write_disposition: merge, deletes: {mode: snapshot, when: .x}}\n- {name: j, primary_key: id, write_disposition: merge, deletes: {mode: flag, when: '.x ==', values: [1]}}\n- {name: k, primary_key: id, write_disposition: merge, deletes: {mode: flag, when: .x, values: [1]}}",
             ),
             vec![
                 ("", "sources.hr.resources[0].write_disposition", "replaces whole sets"),
@@ -542,13 +542,17 @@ fn every_problem_is_told_with_its_place_and_all_of_them_at_once() {
                 ("", "sources.hr.resources[2].deletes", "when their set is delivered"),
                 ("", "sources.hr.resources[2].privacy", "leaves out `gone`"),
                 ("", "sources.hr.resources[2].privacy", "leaves out `x`"),
-                ("", "sources.hr.resources[3].deletes", "needs a `field`"),
-                ("", "sources.hr.resources[4].deletes.field", "no other mode has one"),
+                ("", "sources.hr.resources[3].deletes.mode", "needs a `field`, or a condition"),
+                ("", "sources.hr.resources[4].deletes.field", "only `mode: flag` has a field"),
                 ("", "sources.hr.resources[4].deletes.values", "only `mode: flag`"),
                 ("", "sources.hr.resources[4].deletes.values", "expected texts"),
                 ("", "sources.hr.resources[5].columns.x.hard_delete", "in one way"),
                 ("", "sources.hr.resources[5].columns.y.hard_delete", "already"),
                 ("", "sources.hr.resources[6].columns.x.hard_delete", "under `write_disposition: merge` only"),
+                ("", "sources.hr.resources[7].deletes.when", "either a `field`"),
+                ("", "sources.hr.resources[8].deletes.when", "only `mode: flag` has a condition"),
+                ("", "sources.hr.resources[9].deletes.when", "line 1, column 6"),
+                ("", "sources.hr.resources[10].deletes.values", "with a `field`"),
             ],
         ),
         (

@@ -14,7 +14,7 @@ use rosterd::{
 use serde_json::{Value, json};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use crate::support::sync::Bench;
+use crate::support::{daemon::Setup, sync::Bench};
 
 /// Asked for by a line `{incremental}` among a resource's keys.
 const INCREMENTAL: &str = "          params: {since: '{incremental.start_value}'}
@@ -265,6 +265,9 @@ async fn records_that_say_that_they_are_gone_end_their_rows() {
     let by_hint = "columns: {gone: {hard_delete: true}}\n";
     let by_status = "deletes: {mode: flag, field: state.word, values: [left, 7], hard: true}\n";
     let soft = "deletes: {mode: flag, field: gone}\n";
+    let by_condition =
+        "deletes: {mode: flag, when: '.state.word == \"left\" and .gone != false', hard: true}\n";
+    let of_steps = "processing_steps: [{map: '.left = (.gone == 1)'}, {filter: true}]\ndeletes: {mode: flag, when: .left}\n";
     let live = "select id, v from hr.docs where not (to_jsonb(docs) ? '_deleted_at') or to_jsonb(docs)->>'_deleted_at' is null order by id";
     for (keys, gone, here, is_hard) in [
         (by_hint, json!({"gone": true}), json!({"gone": false}), true),
@@ -287,6 +290,13 @@ async fn records_that_say_that_they_are_gone_end_their_rows() {
             true,
         ),
         (soft, json!({"gone": 1}), json!({}), false),
+        (
+            by_condition,
+            json!({"state": {"word": "left"}}),
+            json!({"state": {"word": "left"}, "gone": false}),
+            true,
+        ),
+        (of_steps, json!({"gone": 1}), json!({"gone": 2}), false),
     ] {
         let with = |id: i64, v: &str, more: &Value| {
             let mut record = json!({"id": id, "v": v, "tags": [v]});
@@ -343,6 +353,145 @@ async fn records_that_say_that_they_are_gone_end_their_rows() {
                 .await;
         }
     }
+}
+
+#[tokio::test]
+async fn a_record_that_the_condition_cannot_judge_is_a_reject_and_its_row_stays() {
+    for hard in [false, true] {
+        let world = World::new(&format!(
+            "primary_key: id\nwrite_disposition: merge\ndeletes: {{mode: flag, when: '.s | if type == \"array\" then .[] else . == \"left\" or startswith(\"x\") end', hard: {hard}}}\n"
+        ))
+        .await;
+        let of = |states: &[Value]| {
+            let records = states.iter().zip(1..);
+            let records = records.map(|(s, id)| json!({"id": id, "s": s}));
+            json!([records.collect::<Vec<_>>()])
+        };
+        let here = vec![json!("here"); 6];
+        world.load(of(&here)).await;
+
+        // An error, no output, two outputs, and one that is neither true nor false.
+        let odd = [json!(null), json!([]), json!([true, true]), json!([1])];
+        let mut states = vec![json!("left"), json!("here")];
+        states.extend(odd);
+        let outcome = world.sync(of(&states)).await;
+        assert_eq!(outcome.status, Status::Partial, "{outcome:?}");
+        assert_eq!(outcome.counters.rows_rejected, 4);
+        assert_eq!(changes(&outcome.counters), [0, 0, 1, 1]);
+        let live =
+            "select id from hr.docs where to_jsonb(docs)->>'_deleted_at' is null order by id";
+        let ids = |ids: &[i64]| json!(ids.iter().map(|id| json!({"id": id})).collect::<Vec<_>>());
+        world.expect(live, ids(&[2, 3, 4, 5, 6])).await;
+        let open = "select record_key as key, reason, column_name as path from rosterd.rejects where resolved_at is null order by record_key";
+        let reject =
+            |key: &str, reason: &str| json!({"key": key, "reason": reason, "path": "deletes.when"});
+        world
+            .expect(
+                open,
+                json!([
+                    reject("3", "step_failed"),
+                    reject("4", "step_not_one_output"),
+                    reject("5", "step_not_one_output"),
+                    reject("6", "not_boolean"),
+                ]),
+            )
+            .await;
+
+        // What can be judged again closes its reject, be it here or gone.
+        let outcome = world
+            .sync(of(
+                &["here", "here", "left", "here", "left", "here"].map(Value::from)
+            ))
+            .await;
+        assert_eq!(outcome.status, Status::Succeeded, "{outcome:?}");
+        world.expect(open, json!([])).await;
+        world.expect(live, ids(&[1, 2, 4, 6])).await;
+    }
+}
+
+#[tokio::test]
+async fn a_condition_sees_what_the_privacy_rules_keep_out() {
+    let world = World::new(
+        "primary_key: id\nwrite_disposition: merge\nprivacy: {exclude: [state], hash: [id], keep: {born: year}}\ndeletes: {mode: flag, when: '.state == \"left\" and .id > 0'}\nrejects: {store: record}\nmax_table_nesting: 1\n",
+    )
+    .await;
+    let of = |states: [&str; 3]| {
+        let records = states.iter().zip(1..);
+        let records = records
+            .map(|(state, id)| json!({"id": id, "state": state, "born": "1990-02-03", "v": id}));
+        json!([records.collect::<Vec<_>>()])
+    };
+    world.load(of(["here", "here", "here"])).await;
+    let counters = world.load(of(["here", "left", "here"])).await;
+    assert_eq!(changes(&counters), [0, 0, 2, 1]);
+    world
+        .expect(
+            "select v from hr.docs where _deleted_at is null order by v",
+            json!([{"v": 1}, {"v": 3}]),
+        )
+        .await;
+    let columns = "select count(*) as n from information_schema.columns where table_schema = 'hr' and column_name = 'state'";
+    world.expect(columns, json!([{"n": 0}])).await;
+    // The verdict of each record stays its own where another one is left out on the way.
+    world.bench.execute("delete from hr.docs").await;
+    let page = json!([[{"id": 1, "state": "here", "v": 1}, "no record", {"id": 2, "state": "left", "v": 2}, {"id": 3, "state": "here", "v": 3}]]);
+    let outcome = world.sync(page).await;
+    assert_eq!(outcome.counters.rows_rejected, 1, "{outcome:?}");
+    world
+        .expect(
+            "select v from hr.docs order by v",
+            json!([{"v": 1}, {"v": 3}]),
+        )
+        .await;
+}
+
+#[tokio::test]
+async fn a_preview_knows_which_records_are_gone() {
+    let mut world = World::new(
+        "primary_key: id\nwrite_disposition: merge\ndeletes: {mode: flag, when: .gone}\n",
+    )
+    .await;
+    world.config = format!(
+        "database: {{url: '{}'}}\n{}",
+        world.bench.db.url(),
+        world.config
+    );
+    let record = |id: i64, gone: bool, more: &str| json!({"id": id, "gone": gone, more: id});
+    let page = |of: [bool; 4], more: &str| {
+        let records = of.iter().zip(1..).map(|(gone, id)| record(id, *gone, more));
+        json!([records.collect::<Vec<_>>()])
+    };
+    let told = async |world: &World| {
+        let config = world.config.clone();
+        let run = tokio::task::spawn_blocking(move || {
+            let mut process = Setup::command(config, &["preview", "hr/docs", "-n", "0"]).start();
+            let status = process.wait();
+            assert!(status.success(), "{}", process.stderr());
+            process.stdout()
+        });
+        let out = run.await.unwrap();
+        let line = out
+            .lines()
+            .find(|line| line.starts_with("of this page"))
+            .map(str::to_owned);
+        (line.unwrap_or_default(), out)
+    };
+    // 4 was gone before, and 5 never was.
+    world.load(page([false, false, false, false], "v")).await;
+    world.load(page([false, false, false, true], "v")).await;
+    let mut next = page([false, true, false, true], "v");
+    next[0]
+        .as_array_mut()
+        .unwrap()
+        .push(record(5, true, "of_nobody"));
+    next[0].as_array_mut().unwrap().push(record(6, false, "v"));
+    *world.pages.lock().unwrap() = next.as_array().unwrap().clone();
+    let (line, out) = told(&world).await;
+    assert_eq!(
+        line,
+        "of this page: 1 would be inserted, 0 updated, 1 deleted, 4 are unchanged, 0 rejected"
+    );
+    assert!(!out.contains("of_nobody"), "{out}");
 }
 
 #[tokio::test]

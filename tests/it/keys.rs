@@ -351,6 +351,16 @@ fn deletes() -> Vec<Key> {
             [state(1, 1), state(1, 0)],
         ),
         key(
+            &["deletes.when"],
+            [
+                MERGE,
+                &format!("{MERGE}deletes: {{mode: flag, when: '.v == \"left\"'}}\n"),
+            ],
+            flagged,
+            LIVE,
+            [state(2, 2), state(2, 1)],
+        ),
+        key(
             &["deletes.values"],
             [&flag(""), &flag(", values: [left]")],
             &[flagged[1], flagged[0], flagged[1]],
