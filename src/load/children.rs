@@ -13,7 +13,35 @@ use super::{
     table::{self, Change},
     write::{self, Segment},
 };
-use crate::shape::{Family, Kind, Layout};
+use crate::shape::{Family, Kind, Layout, ROOT_ID};
+
+/// Whether the table of a list hangs on another table than `root`: one that the resource had before.
+///
+/// # Errors
+///
+/// Whatever Postgres says.
+pub async fn is_of_another(
+    connection: &mut PgConnection,
+    list: &TableName,
+    root: &TableName,
+) -> Result<bool, Error> {
+    sqlx::query_scalar(
+        "select exists (select from pg_constraint k join pg_class c on c.oid = k.conrelid \
+           join pg_namespace n on n.oid = c.relnamespace \
+           join pg_attribute a on a.attrelid = c.oid and a.attnum = any (k.conkey) \
+           join pg_class r on r.oid = k.confrelid join pg_namespace m on m.oid = r.relnamespace \
+           where k.contype = 'f' and n.nspname = $1 and c.relname = $2 and a.attname = $3 \
+             and (m.nspname, r.relname) <> ($4, $5))",
+    )
+    .bind(list.schema.name())
+    .bind(list.table.name())
+    .bind(ROOT_ID)
+    .bind(root.schema.name())
+    .bind(root.table.name())
+    .fetch_one(connection)
+    .await
+    .map_err(Error::database("looking whose lists a table holds"))
+}
 
 /// Name of a child table.
 #[must_use]

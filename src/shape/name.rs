@@ -40,6 +40,8 @@ pub(super) fn child_table(
     taken: &[String],
 ) -> String {
     let whole = format!("{root}{SEPARATOR}{}", plain(parts));
+    // With the root, of which a cut may leave as much as of another one.
+    let path = &[&[root.to_owned()], path].concat();
     let name = shorten(whole.clone(), path);
     if !taken.contains(&name) {
         return name;

@@ -49,6 +49,9 @@ pub(super) async fn find(
         let Some(found) = table::inspect(connection, &name).await? else {
             continue;
         };
+        if children::is_of_another(connection, &name, root).await? {
+            continue;
+        }
         let catalogue = record::columns(connection, name.schema.name(), &table).await?;
         let paths: Vec<(String, Vec<String>)> = catalogue
             .into_iter()

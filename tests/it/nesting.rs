@@ -225,3 +225,26 @@ async fn a_row_that_the_table_refuses_keeps_its_lists_and_is_tried_again() {
         json!([{"id": 1, "name": "C", "value": "z"}, {"id": 2, "name": "D", "value": "w"}])
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resource_that_gets_another_table_gets_other_tables_of_lists() {
+    let page = r#"[{"id": 1, "tags": ["x"], "jobs": [{"title": "cook", "skills": ["fire"]}]}]"#;
+    let mut docs = Documents::new(MERGE).await;
+    docs.load(page).await;
+    docs.configure(&format!("{MERGE}table_name: people\n"));
+    let said = docs.command(&["reset", "hr/docs"]).await;
+    for _ in 0..2 {
+        docs.load(page).await;
+        for (table, row) in [("docs", "x"), ("people", "x")] {
+            assert_eq!(
+                docs.json(&format!(
+                    "select t.value, s.value as skill from hr.{table} d join hr.{table}__tags t on t._rosterd_root_id = d._rosterd_id \
+                     join hr.{table}__jobs__skills s on s._rosterd_root_id = d._rosterd_id"
+                ))
+                .await,
+                json!([{"value": row, "skill": "fire"}]),
+                "{table} {said}"
+            );
+        }
+    }
+}

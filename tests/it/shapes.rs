@@ -495,6 +495,19 @@ fn odd_documents() -> Vec<Odd> {
             &[],
         ),
         (
+            "D9 each of the 2048 lone surrogates",
+            format!(
+                "[{}]",
+                (0xd800..=0xdfff)
+                    .map(|unit: u32| format!("{{\"id\": {unit}, \"v\": \"\\u{unit:04x}!\"}}"))
+                    .collect::<Vec<_>>()
+                    .join(",")
+            ),
+            "select v, count(*) as n from hr.docs group by v",
+            json!([{"v": "\u{fffd}!", "n": 2_048}]),
+            &[],
+        ),
+        (
             "D14 two fields of one name",
             r#"[{"id": 1, "na!e": 1, "na%e": 2}]"#.into(),
             "select count(*) as n, min(left(column_name, 4)) as name from information_schema.columns where table_name = 'docs' and column_name like 'na%'",
@@ -554,6 +567,27 @@ fn odd_documents() -> Vec<Odd> {
             &[],
         ),
         (
+            "D22 a page of no rows, which makes no table",
+            "[]".into(),
+            "select count(*) as n from pg_class where relname = 'docs'",
+            json!([{"n": 0}]),
+            &[],
+        ),
+        (
+            "D22 a page of one row",
+            r#"[{"id": 1}]"#.into(),
+            "select count(*) as n from hr.docs",
+            json!([{"n": 1}]),
+            &[],
+        ),
+        (
+            "D23 a field that is missing, and one that is null",
+            r#"[{"id": 1, "v": 1}, {"id": 2, "v": null}, {"id": 3}]"#.into(),
+            "select json_agg(v order by id) as v from hr.docs",
+            json!([{"v": [1, null, null]}]),
+            &[],
+        ),
+        (
             "D24 letters of all kinds",
             "[{\"id\": 1, \"v\": \"\u{1f468}\u{200d}\u{1f469} \u{202e}abc\u{200b}\", \"名前\": \"x\", \"Größe\": 1}]".into(),
             "select v, 名前, größe from hr.docs",
@@ -595,23 +629,72 @@ async fn every_odd_document_ends_as_it_should() {
     }
 }
 
+/// Names of the cases, which begin with the ids of their rows.
+pub(crate) fn cases() -> Vec<&'static str> {
+    odd_documents().into_iter().map(|case| case.0).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_that_is_no_utf8_costs_only_the_record_at_fault() {
+async fn a_page_that_is_no_utf8_fails_with_the_place_and_is_read_again() {
     let docs = Documents::new(MERGE).await;
+    docs.load(r#"[{"id": 1, "v": "as it was"}]"#).await;
     let mut body = br#"[{"id": 1, "v": ""#.to_vec();
     body.push(0xff);
-    body.extend_from_slice(br#""}, {"id": 2, "v": "fine"}]"#);
-    let (status, _) = docs.sync(body).await;
-    assert_ne!(status, "succeeded");
-    let rows = docs
-        .json("select count(*) as n from pg_class where relname = 'docs'")
+    body.extend_from_slice(br#"Jane"}, {"id": 2, "v": "fine"}]"#);
+    let (status, log) = docs.sync(body).await;
+    assert_eq!(status, "failed");
+    let run = docs
+        .json("select error_code as c, error_message as m from rosterd.runs order by run_id desc limit 1")
         .await;
-    if rows == json!([{"n": 1}]) {
-        assert_eq!(
-            docs.json("select id from hr.docs").await,
-            json!([{"id": 2}])
-        );
+    assert_eq!(run[0]["c"], "invalid_utf8", "{run}");
+    assert!(run[0]["m"].as_str().unwrap().contains("17"), "{run}");
+    assert!(!log.contains("Jane"), "{log}");
+    assert_eq!(
+        docs.json("select id, v from hr.docs").await,
+        json!([{"id": 1, "v": "as it was"}])
+    );
+    docs.load(r#"[{"id": 1, "v": "Jane"}]"#).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_of_tables_indexes_and_constraints_fit_and_are_never_shared() {
+    // Alike in the first 63 bytes, of letters that are no single byte.
+    let long = "ä".repeat(40);
+    let page = |value: i64| {
+        format!(r#"[{{"id": {value}, "{long}": [{{"{long}": [{value}], "v": {value}}}]}}]"#)
+    };
+    let keys = |table: &str| {
+        format!(
+            "{MERGE}table_name: {table}\nmax_table_nesting: 2\ncolumns: {{{long}_unique: {{data_type: text, unique: true}}}}\n"
+        )
+    };
+    let mut docs = Documents::new(&keys(&format!("{long}1"))).await;
+    docs.load(page(1)).await;
+    docs.configure(&keys(&format!("{long}2")));
+    docs.command(&["reset", "hr/docs"]).await;
+    docs.load(page(2)).await;
+    let tables = docs
+        .json("select relname from pg_class where relnamespace = 'hr'::regnamespace and relkind = 'r'")
+        .await;
+    assert_eq!(tables.as_array().unwrap().len(), 6, "{tables}");
+    for table in tables.as_array().unwrap() {
+        let rows = docs
+            .json(&format!(
+                "select count(*) as n from hr.\"{}\"",
+                table["relname"].as_str().unwrap()
+            ))
+            .await;
+        assert_eq!(rows, json!([{"n": 1}]), "{table}");
     }
+    let names = "select relname::text as name from pg_class where relnamespace = 'hr'::regnamespace
+                 union all select conname from pg_constraint where connamespace = 'hr'::regnamespace
+                 union all select attname from pg_attribute a join pg_class c on c.oid = a.attrelid
+                   where c.relnamespace = 'hr'::regnamespace and c.relkind = 'r'";
+    assert_eq!(
+        docs.json(&format!("select max(octet_length(name)) <= 63 as fit, count(*) filter (where convert_from(convert_to(name, 'UTF8'), 'UTF8') <> name) as broken from ({names}) x"))
+            .await,
+        json!([{"fit": true, "broken": 0}])
+    );
 }
 
 const NAMES: [&str; 14] = [

@@ -64,14 +64,7 @@ impl Documents {
     /// Sets the answer and syncs it. Returns the run's status and what the binary logged.
     pub(crate) async fn sync(&self, body: impl Into<Vec<u8>>) -> (String, String) {
         *self.body.lock().unwrap() = body.into();
-        let setup = Setup::command(self.config.clone(), &["sync"]);
-        let log = tokio::task::spawn_blocking(move || {
-            let mut run = setup.start();
-            run.wait();
-            run.stderr()
-        })
-        .await
-        .unwrap();
+        let log = self.command(&["sync"]).await;
         let status = self
             .json("select status from rosterd.runs order by run_id desc limit 1")
             .await;
@@ -80,6 +73,17 @@ impl Documents {
             .and_then(Value::as_str)
             .unwrap_or("none");
         (status.to_owned(), log)
+    }
+
+    /// Runs the binary to its end, and returns what it said.
+    pub(crate) async fn command(&self, arguments: &[&str]) -> String {
+        let setup = Setup::command(self.config.clone(), arguments);
+        let ended = tokio::task::spawn_blocking(move || {
+            let mut run = setup.start();
+            run.wait();
+            run.stderr()
+        });
+        ended.await.unwrap()
     }
 
     /// Syncs and expects the run to succeed.
