@@ -186,6 +186,11 @@ fn rows() -> Vec<Row> {
     ]
 }
 
+/// What the rows are about, which begins with their names in the list.
+pub(crate) fn cases() -> Vec<&'static str> {
+    rows().into_iter().map(|row| row.0).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_row_of_the_feature_list_is_as_it_says() {
     let mut wrong = Vec::new();

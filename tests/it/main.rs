@@ -49,6 +49,8 @@ mod fetch;
 
 mod from_dlt;
 
+mod guarded;
+
 mod hand_made;
 
 mod incremental;
@@ -94,6 +96,8 @@ mod steps;
 mod strategies;
 
 mod support;
+
+mod table_lists;
 
 mod traces;
 

@@ -30,7 +30,7 @@ const SNAPSHOT: &str = "primary_key: id\nwrite_disposition: merge\ndeletes: snap
 const ROWS: &str = "select id, v from hr.docs order by id, v";
 const TAGS: &str = "select d.id, t.value as tag from hr.docs d left join hr.docs__tags t on t._rosterd_root_id = d._rosterd_id order by 1, 2";
 
-pub(crate) fn rows() -> Vec<Row> {
+fn rows() -> Vec<Row> {
     let all_of_replace = json!([{"id": 1, "tag": "a"}, {"id": 2, "tag": "b"}]);
     vec![
         (
@@ -419,6 +419,11 @@ pub(crate) fn rows() -> Vec<Row> {
             json!([{"id": 1, "v": "a"}, {"id": 1, "v": "b"}, {"id": 2, "v": "d"}]),
         ),
     ]
+}
+
+/// What the rows are about, which begins with their names in the list.
+pub(crate) fn cases() -> Vec<&'static str> {
+    rows().into_iter().map(|row| row.0).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
