@@ -1,5 +1,7 @@
 //! Section `deletes`: how a resource learns that records are gone, and what becomes of their rows.
 
+use std::num::NonZeroU64;
+
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::Value;
 
@@ -8,6 +10,7 @@ use super::{
     endpoint::DottedPath,
     jq::Program,
     problem::Problems,
+    resource::StepFile,
     source::{DeleteMode, Deletes, Flag, WriteDisposition},
     tree::Node,
 };
@@ -33,6 +36,10 @@ section! {
         endpoint: Json,
         /// Under `feed`: fields of its records that hold the resource's `primary_key`, in that order. Left out: those of the same names.
         key: OneOrMany<DottedPath>,
+        /// Under `feed`: what happens to its records before their keys are looked at; the resource's own steps are not for them. A `filter` finds the deletions in a list of changes of all kinds: `[{filter: .event == "deleted"}]`.
+        processing_steps: Vec<StepFile>,
+        /// Under `feed`: a feed that lists more records in one run deletes nothing, its cursor stays, and the run is partial. Their keys are held in memory.
+        max_records: NonZeroU64 = "1000000",
     }
 }
 
@@ -94,6 +101,12 @@ impl DeletesFile {
         if self.key.is_some() && !is_feed {
             node.nearest(&["key"])
                 .wrong(problems, "only `mode: feed` has a key");
+        }
+        if self.processing_steps.is_some() && !is_feed {
+            node.nearest(&["processing_steps"]).wrong(
+                problems,
+                "only `mode: feed` has steps of its own: those of the resource are beside `deletes`",
+            );
         }
         let is_flag = mode == DeleteMode::Flag;
         match (is_flag, &self.field, &self.when) {

@@ -45,6 +45,14 @@ impl Privacy {
             && self.new_columns != NewColumns::Block
     }
 
+    /// Whether the values of a field become hashes.
+    #[must_use]
+    pub fn hashes(&self, field: &DottedPath) -> bool {
+        let names = field.keys();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        self.hash.iter().any(|rule| rule.pattern.covers(&names))
+    }
+
     /// The rules as one text, without secrets: rows shaped under other rules count as changed.
     #[must_use]
     pub fn fingerprint(&self) -> String {

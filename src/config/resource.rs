@@ -169,7 +169,7 @@ impl ResourceFile {
                 .wrong(problems, "expected a name with letters or digits");
         }
         let columns = self.column_hints(node, problems);
-        let steps = self.steps(node, problems);
+        let steps = steps_of(self.processing_steps.as_deref(), node, problems);
         let key_fields = self.primary_key.as_ref().map_or(&[][..], KeyFile::fields);
         let mut key_hash = self.primary_key.as_ref().and_then(KeyFile::hash).cloned();
         let mut primary_key = match key_hash {
@@ -405,10 +405,13 @@ impl ResourceFile {
                         "a feed of deletions is one walk from its cursor on: no `window`, `end_value`, `first`, `watermark: token`",
                     );
                 }
-                let fingerprint = fingerprint(&endpoint, &key, None, &[], own);
+                let steps = steps_of(self.deletes.0.processing_steps.as_deref(), at, problems);
+                let fingerprint = fingerprint(&endpoint, &key, None, &steps, own);
                 Some(DeleteFeed {
                     endpoint,
                     key,
+                    steps,
+                    max_records: self.deletes.0.max_records.get(),
                     fingerprint,
                 })
             }
@@ -433,19 +436,19 @@ impl ResourceFile {
             node.nearest(&["privacy"]),
             problems,
         );
+        if deletes.mode == DeleteMode::Feed && primary_key.iter().any(|field| privacy.hashes(field))
+        {
+            node.nearest(&["deletes"]).wrong(
+                problems,
+                "`feed` cannot find rows by a key that the privacy rules hash",
+            );
+        }
         let history = disposition.history.iter();
         let history = history.flat_map(|history| history.within.iter().chain(&history.row_version));
         let flag = deletes.flag.iter().map(|flag| &flag.field);
         for field in flag.chain(&replace_by).chain(history) {
             let names = field.keys();
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
-            let is_hashed = privacy.hash.iter().any(|rule| rule.pattern.covers(&names));
-            if is_hashed && deletes.mode == DeleteMode::Feed {
-                node.nearest(&["deletes"]).wrong(
-                    problems,
-                    "`feed` cannot find rows by a key that the privacy rules hash",
-                );
-            }
             let is_out = privacy.exclude.iter().any(|pattern| pattern.covers(&names))
                 || (!privacy.only.is_empty() && !privacy.only.iter().any(|p| p.covers(&names)));
             if is_out {
@@ -548,31 +551,6 @@ impl ResourceFile {
         Some(records.collect())
     }
 
-    fn steps(&self, node: &Node, problems: &mut Problems) -> Vec<ProcessingStep> {
-        let nodes = node.nearest(&["processing_steps"]).list();
-        let files = self.processing_steps.iter().flatten();
-        let steps = files.zip(nodes.into_iter().flatten()).map(|(file, node)| {
-            let all = [
-                (StepKind::Filter, &file.filter),
-                (StepKind::Map, &file.map),
-                (StepKind::YieldMap, &file.yield_map),
-            ];
-            let mut given = all.into_iter().filter_map(|(kind, program)| {
-                let program = program.clone()?;
-                Some(ProcessingStep { kind, program })
-            });
-            let step = given.next();
-            if step.is_none() || given.next().is_some() {
-                node.wrong(
-                    problems,
-                    "expected exactly one of filter, map, yield_map; write one step for each",
-                );
-            }
-            step
-        });
-        steps.flatten().collect()
-    }
-
     /// Fields of the merge key, wherever they are named.
     fn sets(
         &self,
@@ -661,6 +639,36 @@ impl ResourceFile {
         }
         hints
     }
+}
+
+/// The steps of the key `processing_steps` of a section.
+fn steps_of(
+    given: Option<&[StepFile]>,
+    node: &Node,
+    problems: &mut Problems,
+) -> Vec<ProcessingStep> {
+    let nodes = node.nearest(&["processing_steps"]).list();
+    let files = given.into_iter().flatten();
+    let steps = files.zip(nodes.into_iter().flatten()).map(|(file, node)| {
+        let all = [
+            (StepKind::Filter, &file.filter),
+            (StepKind::Map, &file.map),
+            (StepKind::YieldMap, &file.yield_map),
+        ];
+        let mut given = all.into_iter().filter_map(|(kind, program)| {
+            let program = program.clone()?;
+            Some(ProcessingStep { kind, program })
+        });
+        let step = given.next();
+        if step.is_none() || given.next().is_some() {
+            node.wrong(
+                problems,
+                "expected exactly one of filter, map, yield_map; write one step for each",
+            );
+        }
+        step
+    });
+    steps.flatten().collect()
 }
 
 /// A hash of what decides the meaning of a cursor.

@@ -437,6 +437,9 @@ pub struct DeleteFeed {
     pub endpoint: Endpoint,
     /// Fields of its records, one for each of the resource's key.
     pub key: Vec<DottedPath>,
+    pub steps: Vec<ProcessingStep>,
+    /// Records that it may list in one run.
+    pub max_records: u64,
     /// Hash of what decides the meaning of its cursor.
     pub fingerprint: String,
 }

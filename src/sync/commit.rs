@@ -384,7 +384,8 @@ impl Store {
         partition: Option<&str>,
         cursor: Option<&CursorValue>,
         fingerprint: &str,
-        traffic: Counters,
+        rejects: &[NewReject],
+        counters: Counters,
     ) -> Result<Counters, Error> {
         let mut connection = self.context.pool.acquire().await.map_err(connecting)?;
         if !lists.is_empty() {
@@ -405,7 +406,7 @@ impl Store {
         }
         let counters = Counters {
             rows_deleted: signed(deleted),
-            ..traffic
+            ..counters
         };
         let cursor = cursor.map(CursorValue::to_json);
         if let Some(partition) = partition {
@@ -420,6 +421,7 @@ impl Store {
             )
             .await?;
         }
+        record::reject(&mut transaction, &self.claim, rejects).await?;
         record::add_counters(&mut transaction, &self.claim, &counters).await?;
         record::fence(&mut transaction, &self.context.worker, &self.claim).await?;
         transaction.commit().await.map_err(connecting)?;

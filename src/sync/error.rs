@@ -27,6 +27,9 @@ pub enum Error {
     /// The walk came to an end that does not prove it complete, also when it was repeated.
     #[error("the walk is not proven complete: {0}")]
     Unproven(String),
+    /// A feed of deletions lists more than one run may hold.
+    #[error("the feed lists more than {limit} records")]
+    FeedTooLarge { limit: u64 },
     /// A replace walk that brought no row, and nobody allowed that.
     #[error("the walk brought no row")]
     Empty,
@@ -103,6 +106,7 @@ impl Error {
             | Self::Load(_)
             | Self::Record(_)
             | Self::OutOfTime
+            | Self::FeedTooLarge { .. }
             | Self::Empty
             | Self::SetsNotWhole
             | Self::CursorOfOtherConfiguration
@@ -125,6 +129,7 @@ impl Error {
             | Self::Halted
             | Self::OutOfTime
             | Self::Unproven(_)
+            | Self::FeedTooLarge { .. }
             | Self::Empty
             | Self::SetsNotWhole
             | Self::CursorOfOtherConfiguration
@@ -185,6 +190,12 @@ impl Error {
                 "pagination_drift",
                 "What was read is stored; the cursor stays. If this repeats, sort the endpoint by a unique field or use a cursor paginator.",
                 true,
+            ),
+            Self::FeedTooLarge { .. } => own(
+                Class::Data,
+                "feed_too_large",
+                "Nothing was deleted and the feed's cursor stays. Raise deletes.max_records (the keys are held in memory), or drop the feed's other records with deletes.processing_steps.",
+                false,
             ),
             Self::Moved => own(
                 Class::SourceResponse,

@@ -592,7 +592,7 @@ impl Units {
         );
         let has_cursor = is_root && parent.only_changed && above.endpoint.incremental.is_some();
         Self {
-            steps: steps_of(above),
+            steps: steps_of(&above.steps, above.nul),
             screen: Some(above)
                 .filter(|_| !parent.include.is_empty())
                 .and_then(|above| privacy::screen_of(above)),

@@ -3,8 +3,9 @@
 //! In this order a record that was deleted and came back is there in the end. What the feed showed in
 //! an earlier run already ends no row that was written since; what is new in it always does.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
+use bytes::Bytes;
 use chrono::TimeDelta;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -13,6 +14,8 @@ use super::{
     Context, Error, Gauge,
     commit::Store,
     deletes,
+    intake::{self, steps_of},
+    page::new_reject,
     plan::{Plan, read_cursor},
     span::Piece,
 };
@@ -20,23 +23,22 @@ use crate::{
     clock,
     config::{Resource, source::DeleteFeed},
     fault::{Class, Fault},
-    fetch::{Page, WalkPlan},
+    fetch::WalkPlan,
     load::deletes::{Census, Listed},
-    record::{self, Counters},
-    shape::{Bound, Bounds, CursorRule, CursorValue, Layout, MapSpec, Mapper, Stamp},
+    record::{self, Counters, NewReject},
+    shape::{Bound, Bounds, CursorRule, CursorValue, Layout, MapSpec, Mapper, Reject, Stamp},
 };
 
 /// The partition of the feed's cursor.
 const PARTITION: &str = "deletes";
 
-/// Keys that one run takes from a feed; they are held in memory.
-const MOST_KEYS: u64 = 1_000_000;
-
 /// What a feed has said.
 struct Said {
     lists: Vec<Listed>,
     cursor: Option<CursorValue>,
-    traffic: Counters,
+    /// Its records that name no row.
+    rejects: Vec<NewReject>,
+    counters: Counters,
 }
 
 /// Ends the rows that the feed lists. Returns why some stay, or why the feed could not be read: the
@@ -95,11 +97,12 @@ async fn read_and_end(
         }
         None => None,
     };
-    let mut said = listen(context, feed, stored.as_ref(), cursor.as_ref(), halt).await?;
-    if !has_table {
-        // What was deleted before the first row came ends none. From here on it is known.
-        said.lists.clear();
-    }
+    // What was deleted before the first row came ends none. From here on it is known.
+    let parts = match has_table {
+        true => parts(cursor.as_ref(), stored.as_ref()),
+        false => Vec::new(),
+    };
+    let said = listen(context, feed, &parts, cursor.as_ref(), halt).await?;
     let (live, named) = match has_table {
         true => store.count_listed(&said.lists).await?,
         false => (0, 0),
@@ -131,7 +134,8 @@ async fn read_and_end(
             is_new.then_some(PARTITION),
             moved,
             &feed.fingerprint,
-            said.traffic,
+            &said.rejects,
+            said.counters,
         )
         .await?;
     gauge.add(&counters);
@@ -153,11 +157,11 @@ fn not_begun(store: &Store) -> Fault {
     }
 }
 
-/// Reads the feed to its proven end.
+/// Reads the feed to its proven end. Only the `parts` of it are held in memory.
 async fn listen(
     context: &Context,
     feed: &DeleteFeed,
-    stored: Option<&record::Cursor>,
+    parts: &[(Bounds, Option<record::RunId>)],
     cursor: Option<&CursorValue>,
     halt: CancellationToken,
 ) -> Result<Said, Error> {
@@ -177,9 +181,11 @@ async fn listen(
     let mut said = Said {
         lists: Vec::new(),
         cursor: cursor.cloned(),
-        traffic: Counters::default(),
+        rejects: Vec::new(),
+        counters: Counters::default(),
     };
-    let (mut cap, mut keys) = (None, 0);
+    let steps = steps_of(&feed.steps, context.resource.nul);
+    let (mut cap, mut held) = (None, 0);
     let mut walk = context.api.walk(plan, halt.clone());
     while let Some(page) = walk.next().await? {
         if halt.is_cancelled() {
@@ -189,28 +195,44 @@ async fn listen(
             let leeway = clock::now() + TimeDelta::days(1);
             page.server_date.unwrap_or(leeway)
         });
-        keys += page.records.len() as u64;
-        if keys > MOST_KEYS {
-            return Err(Error::Unproven(format!(
-                "the feed lists more than {MOST_KEYS} records at once"
-            )));
-        }
-        for (bounds, before_run) in parts(cursor, stored) {
-            mapper.bound(bounds);
-            let scan = mapper.scan(&page.body, &page.records, Some(cap));
-            if let Some(seen) = &scan.cursor
-                && said.cursor.as_ref().is_none_or(|last| seen > last)
-            {
-                said.cursor = Some(seen.clone());
+        let (body, records) = match &steps {
+            Some(steps) => {
+                let stepped = intake::step(steps, &page).await?;
+                said.reject(stepped.rejects);
+                (Bytes::from(stepped.body), stepped.records)
             }
-            if let Some(keys) = arrays(&mut mapper, &page, &scan) {
+            None => (page.body, page.records),
+        };
+        mapper.bound(Bounds::default());
+        let mut scan = mapper.scan(&body, &records, Some(cap));
+        if let Some(seen) = &scan.cursor
+            && said.cursor.as_ref().is_none_or(|last| seen > last)
+        {
+            said.cursor = Some(seen.clone());
+        }
+        said.reject(std::mem::take(&mut scan.rejects));
+        for (bounds, before_run) in parts {
+            mapper.bound(bounds.clone());
+            let scan = mapper.scan(&body, &records, Some(cap));
+            held += scan.rows.len() as u64;
+            if held > feed.max_records {
+                let limit = feed.max_records;
+                return Err(Error::FeedTooLarge { limit });
+            }
+            if let Some(keys) = arrays(&mut mapper, &body, &records, &scan) {
+                let before_run = *before_run;
                 said.lists.push(Listed { keys, before_run });
             }
+        }
+        if said.rejects.len() as u64 > feed.max_records {
+            let limit = feed.max_records;
+            return Err(Error::FeedTooLarge { limit });
         }
     }
     let tally = walk.tally();
     let count = |count| i64::try_from(count).unwrap_or(i64::MAX);
-    said.traffic = Counters {
+    said.counters = Counters {
+        rows_rejected: count(said.rejects.len() as u64),
         http_requests: count(tally.requests),
         http_retries: count(tally.retries),
         http_429: count(tally.http_429),
@@ -222,6 +244,18 @@ async fn listen(
         None => Err(Error::Unproven(
             "the feed ended without a signal".to_owned(),
         )),
+    }
+}
+
+impl Said {
+    /// Keeps records that name no row. Of what stands in them, nothing: the privacy rules are for the
+    /// resource's own fields.
+    fn reject(&mut self, rejects: Vec<Reject>) {
+        self.rejects.extend(rejects.into_iter().map(|mut reject| {
+            reject.key = None;
+            reject.path = reject.path.map(|path| format!("deletes.{path}"));
+            new_reject(reject)
+        }));
     }
 }
 
@@ -256,7 +290,8 @@ fn parts(
 
 fn arrays(
     mapper: &mut Mapper,
-    page: &Page,
+    body: &[u8],
+    records: &[Range<u32>],
     scan: &crate::shape::Scan,
 ) -> Option<Vec<crate::shape::BinaryArray>> {
     let keep = vec![true; scan.rows.len()];
@@ -265,7 +300,7 @@ fn arrays(
         synced_at: clock::now(),
     };
     // Only to learn the types of the keys: nothing of these rows is kept.
-    mapper.encode(&page.body, &page.records, scan, &keep, stamp);
+    mapper.encode(body, records, scan, &keep, stamp);
     Some(scan.probe(mapper.layout())?.key_arrays)
 }
 

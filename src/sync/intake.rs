@@ -10,7 +10,11 @@ use chrono::{DateTime, Utc};
 
 use super::{Error, privacy::LeftOut};
 use crate::{
-    config::{Resource, source::KeyHash},
+    config::{
+        Resource,
+        columns::Nul,
+        source::{KeyHash, ProcessingStep},
+    },
     fetch::Page,
     shape::{self, Beside, Condition, Mapper, Reject, Scan, Screen, Stepped, Steps, Verdict},
 };
@@ -45,7 +49,7 @@ pub(super) struct Records {
 impl Intake {
     pub(super) fn new(resource: &Resource, screen: Option<Screen>) -> Self {
         Self {
-            steps: steps_of(resource),
+            steps: steps_of(&resource.steps, resource.nul),
             condition: (resource.deletes.when.clone())
                 .map(|program| Arc::new(Condition::new(program, resource.nul))),
             screen,
@@ -145,9 +149,9 @@ impl Intake {
     }
 }
 
-/// The processing steps of a resource.
-pub(super) fn steps_of(resource: &Resource) -> Option<Arc<Steps>> {
-    Steps::new(&resource.steps, resource.nul).map(Arc::new)
+/// Processing steps, where there are any.
+pub(super) fn steps_of(steps: &[ProcessingStep], nul: Nul) -> Option<Arc<Steps>> {
+    Steps::new(steps, nul).map(Arc::new)
 }
 
 /// Runs the steps on a page.

@@ -386,7 +386,7 @@ fn anchor(scan: &Scan) -> String {
     format!("{:032x}", xxh3_128(keys.as_flattened()))
 }
 
-fn new_reject(reject: Reject) -> NewReject {
+pub(super) fn new_reject(reject: Reject) -> NewReject {
     NewReject {
         key: reject.key,
         stage: "shape",

@@ -381,6 +381,23 @@ fn deletes() -> Vec<Key> {
             left,
             [json!([{"ids": [2, 3]}]), json!([{"ids": [1, 3]}])],
         ),
+        key(
+            &["deletes.processing_steps"],
+            [&feed(""), &feed("processing_steps: [{filter: .gone}], ")],
+            &[
+                listed[0],
+                r#"{"data": [], "gone": [{"id": 1, "gone": true}, {"id": 2}]}"#,
+            ],
+            left,
+            [json!([{"ids": [3]}]), json!([{"ids": [2, 3]}])],
+        ),
+        key(
+            &["deletes.max_records"],
+            [&feed(""), &feed("max_records: 1, ")],
+            &[listed[0], r#"{"data": [], "gone": [{"id": 1}, {"id": 2}]}"#],
+            left,
+            [json!([{"ids": [3]}]), json!([{"ids": [1, 2, 3]}])],
+        ),
     ]
 }
 

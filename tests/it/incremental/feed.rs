@@ -160,6 +160,95 @@ async fn a_list_that_is_new_to_a_table_waits_for_a_full_read() {
     assert_eq!(live(&bench, false).await, [1, 2, 4, 5, 6]);
 }
 
+/// The same with a list of changes of all kinds, whose keys stand deeper.
+#[tokio::test]
+async fn steps_of_its_own_find_what_is_deleted_in_the_list() {
+    let steps =
+        ", processing_steps: [{filter: '.who.event == \"deleted\"'}, {map: '{who: .who.id, at}'}]";
+    let (bench, api, config) = given(6, steps).await;
+    api.delete(2, "2024-03-02", json!({"event": "deleted", "id": 2}));
+    for (id, event) in [(3, "changed"), (4, "created")] {
+        api.delete(id, "2024-03-03", json!({"event": event, "id": id}));
+        api.put(id, "2024-03-01");
+    }
+    let outcome = succeeds(&bench, &config, Start::GoOn).await;
+    assert_eq!(outcome.counters.rows_deleted, 1, "{outcome:?}");
+    assert_eq!(live(&bench, false).await, [1, 3, 4, 5, 6]);
+}
+
+#[tokio::test]
+async fn an_entry_that_names_no_row_is_a_reject_and_the_others_count() {
+    for (steps, column, reason) in [
+        ("", "deletes.who", "null_key"),
+        (
+            ", processing_steps: [{map: '.who = .who + 0'}]",
+            "deletes.processing_steps[0].map",
+            "step_failed",
+        ),
+    ] {
+        let (bench, api, config) = given(6, steps).await;
+        api.delete(2, "2024-03-02", 2);
+        let nameless = if steps.is_empty() {
+            json!(null)
+        } else {
+            json!("Jane")
+        };
+        api.delete(3, "2024-03-03", nameless);
+        api.delete(5, "2024-03-04", 5);
+        let outcome = bench.sync(&config, Start::GoOn).await;
+        assert_eq!(
+            (outcome.status, code(&outcome)),
+            (Status::Partial, "rejects"),
+            "{outcome:?}"
+        );
+        assert_eq!(outcome.counters.rows_deleted, 2);
+        assert_eq!(live(&bench, false).await, [1, 3, 4, 6]);
+        let rejects: Vec<String> = bench
+            .column("select concat_ws(' ', reason, column_name, record_key, record) from rosterd.rejects")
+            .await;
+        assert_eq!(rejects, [format!("{reason} {column}")]);
+    }
+}
+
+#[tokio::test]
+async fn a_list_that_is_too_large_deletes_nothing_and_says_what_to_do() {
+    let (bench, api, config) = given(30, ", max_records: 5").await;
+    for id in 1..=6 {
+        api.delete(id, "2024-03-02", id);
+    }
+    for _ in 0..2 {
+        api.put(30, "2024-03-05");
+        let outcome = bench.sync(&config, Start::GoOn).await;
+        assert_eq!(
+            (outcome.status, code(&outcome)),
+            (Status::Partial, "feed_too_large"),
+            "{outcome:?}"
+        );
+        assert_eq!(outcome.counters.rows_deleted, 0);
+        assert_eq!(feed_cursor(&bench).await, None);
+        assert_eq!(live(&bench, true).await.len(), 30);
+        let hint = outcome.fault.unwrap().hint;
+        assert!(hint.contains("deletes.max_records"), "{hint}");
+    }
+    let config = config.replace("max_records: 5", "max_records: 6");
+    let outcome = succeeds(&bench, &config, Start::GoOn).await;
+    assert_eq!(outcome.counters.rows_deleted, 6, "{outcome:?}");
+}
+
+#[tokio::test]
+async fn what_was_deleted_before_the_first_row_came_is_not_held() {
+    let api = Changes::start().await;
+    for id in 1..=6 {
+        api.put(id, "2024-03-01");
+        api.delete(id, "2024-03-02", id);
+    }
+    api.put(7, "2024-03-03");
+    let bench = Bench::new().await;
+    succeeds(&bench, &config(&api, ", max_records: 5"), Start::GoOn).await;
+    assert_eq!(live(&bench, true).await, [7]);
+    assert_eq!(feed_cursor(&bench).await.as_deref(), Some("2024-03-02"));
+}
+
 #[test]
 fn what_cannot_be_meant_is_refused() {
     for (deletes, expected) in [
@@ -184,9 +273,27 @@ fn what_cannot_be_meant_is_refused() {
             "{mode: feed, endpoint: {path: d, incremental: {watermark: token, start_param: t}}}",
             "one walk from its cursor",
         ),
+        (
+            "{mode: snapshot, processing_steps: [{filter: .a}]}",
+            "only `mode: feed` has steps",
+        ),
+        (
+            "{mode: feed, processing_steps: [{filter: .a, map: .b}], endpoint: {path: d, incremental: {cursor_path: u}}}",
+            "exactly one of filter, map",
+        ),
+        (
+            "{mode: feed, processing_steps: [{filter: '.a |'}], endpoint: {path: d, incremental: {cursor_path: u}}}",
+            "line 1, column 5",
+        ),
+        (
+            "{mode: feed, endpoint: {path: d, incremental: {cursor_path: u}}}
+        privacy: {hash: id}",
+            "that the privacy rules hash",
+        ),
     ] {
         let text = format!(
             "
+privacy: {{key: {{id: k1, secret: a-key-of-thirty-two-characters-1}}}}
 sources:
   hr:
     client: {{base_url: 'https://api.example.com', paginator: single_page}}
