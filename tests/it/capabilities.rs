@@ -48,7 +48,7 @@ const CAPABILITIES: &[(u8, &str, &str, &[&str])] = &[
         "t_custom",
         "custom fields become columns at run time",
         &[
-            "shapes::tables_equal_random_documents_after_two_runs_with_changes_between",
+            "nested_truth::all_tables_equal_random_documents_after_two_runs_with_changes_between",
             "privacy::new_fields_are_blocked_or_told",
         ],
     ),
