@@ -62,6 +62,29 @@ pub async fn columns_of(
     Ok(columns)
 }
 
+/// The columns of all tables of the resource that one table belongs to; empty when it belongs to none.
+///
+/// # Errors
+///
+/// [`Error::Database`].
+pub async fn columns_beside(
+    conn: &mut PgConnection,
+    schema: &str,
+    table: &str,
+) -> Result<Vec<CatalogColumn>, Error> {
+    let owner: Option<ResourceId> = sqlx::query_scalar(
+        "select min(resource_id) from rosterd.columns where table_schema = $1 and table_name = $2",
+    )
+    .bind(schema)
+    .bind(table)
+    .fetch_one(&mut *conn)
+    .await?;
+    match owner {
+        Some(resource_id) => columns_of(conn, resource_id).await,
+        None => Ok(Vec::new()),
+    }
+}
+
 fn column(row: PgRow) -> Result<CatalogColumn, sqlx::Error> {
     Ok(CatalogColumn {
         table_schema: row.try_get("table_schema")?,

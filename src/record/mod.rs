@@ -63,8 +63,8 @@ use crate::{
 pub use budgets::{ShareAsked, ShareHeld, WindowAsked, share};
 pub use claim::{Claim, ClaimOne, claim_due, claim_one};
 pub use columns::{
-    CatalogColumn, SchemaChange, columns, columns_of, had_table, is_loaded, list_tables,
-    note_loaded, save_columns, schema_change,
+    CatalogColumn, SchemaChange, columns, columns_beside, columns_of, had_table, is_loaded,
+    list_tables, note_loaded, save_columns, schema_change,
 };
 pub use credentials::{
     CredentialLine, StoredCredential, credentials, forget_credential, lock_credential,

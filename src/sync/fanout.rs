@@ -595,7 +595,7 @@ impl Units {
             steps: steps_of(&above.steps, above.nul),
             screen: Some(above)
                 .filter(|_| !parent.include.is_empty())
-                .and_then(|above| privacy::screen_of(above)),
+                .and_then(|above| privacy::screen_of(above, Vec::new())),
             mapper: has_cursor.then(|| Mapper::new(walk::map_spec(above), Layout::default())),
             wanted,
             seen: KeySet::default(),

@@ -16,7 +16,7 @@ use crate::{
         table,
         write::{self, Standing, Target},
     },
-    record,
+    record::{self, CatalogColumn},
     shape::{Column, Layout, Mapper, Stamp, identifier},
 };
 
@@ -58,6 +58,8 @@ struct Existing {
     found: bool,
     /// Whether rows can be marked as deleted.
     marks: bool,
+    /// The columns of this table and of those of its lists.
+    catalogue: Vec<CatalogColumn>,
 }
 
 /// Fetches the first page and works out what loading it would do.
@@ -89,7 +91,8 @@ pub async fn preview(
         (Vec::new(), Vec::new(), 0, Vec::new());
     if let Some(page) = page {
         // As in a run: what the rules keep out is not shown either.
-        let mut intake = Intake::new(resource, privacy::screen_of(resource));
+        let screen = privacy::screen_of(resource, existing.catalogue.clone());
+        let mut intake = Intake::new(resource, screen);
         let mut taken = intake.take(&page).await?;
         let scan = taken.scan(&mapper, None);
         standings = standing(
@@ -170,21 +173,25 @@ async fn existing(pool: &PgPool, name: &TableName) -> Result<Existing, Error> {
         .await
         .map_err(crate::load::Error::database("connecting"))?;
     let found = table::inspect(&mut connection, name).await?;
-    let catalogue = record::columns(&mut connection, name.schema.name(), name.table.name()).await?;
+    let (schema, own) = (name.schema.name(), name.table.name());
+    let catalogue = record::columns_beside(&mut connection, schema, own).await?;
     let paths: Vec<_> = catalogue
-        .into_iter()
-        .map(|column| (column.column_name, column.source_path))
+        .iter()
+        .filter(|column| column.table_name == own)
+        .map(|column| (column.column_name.clone(), column.source_path.clone()))
         .collect();
     Ok(match found {
         Some(found) => Existing {
             columns: found.known(name, &paths)?,
             found: true,
             marks: found.marks(),
+            catalogue,
         },
         None => Existing {
             columns: Vec::new(),
             found: false,
             marks: false,
+            catalogue: Vec::new(),
         },
     })
 }

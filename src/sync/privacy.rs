@@ -46,13 +46,6 @@ pub(super) async fn prepare(opened: &Opened) -> Result<Option<Screen>, Error> {
         }
         None => None,
     };
-    let known: Vec<Vec<String>> = catalogue
-        .into_iter()
-        // Where an id stands is the list itself, of whose elements the other columns tell.
-        .filter(|column| column.column_name != ROW_ID)
-        .map(|column| column.source_path)
-        .filter(|path| !path.is_empty())
-        .collect();
     Ok(Screen::new(ScreenSpec {
         privacy: resource.privacy.clone(),
         resource: bound_to(&store.claim.source, &store.claim.account, &resource.name),
@@ -64,15 +57,28 @@ pub(super) async fn prepare(opened: &Opened) -> Result<Option<Screen>, Error> {
             .and_then(|incremental| incremental.cursor_path.clone()),
         erased: marks,
         expired,
-        known: (!known.is_empty()).then_some(known),
+        known: known_fields(catalogue),
     }))
 }
 
-/// The rules of a resource as far as they hang on no table, for a look at its records.
-pub(super) fn screen_of(resource: &Resource) -> Option<Screen> {
+/// The fields that have columns; none: nothing is loaded yet, and each field is known.
+fn known_fields(catalogue: Vec<CatalogColumn>) -> Option<Vec<Vec<String>>> {
+    let known: Vec<Vec<String>> = catalogue
+        .into_iter()
+        // Where an id stands is the list itself, of whose elements the other columns tell.
+        .filter(|column| column.column_name != ROW_ID)
+        .map(|column| column.source_path)
+        .filter(|path| !path.is_empty())
+        .collect();
+    (!known.is_empty()).then_some(known)
+}
+
+/// The rules of a resource for a look at its records, beside the columns that it has.
+pub(super) fn screen_of(resource: &Resource, catalogue: Vec<CatalogColumn>) -> Option<Screen> {
     Screen::new(ScreenSpec {
         privacy: resource.privacy.clone(),
         primary_key: resource.source_key().to_vec(),
+        known: known_fields(catalogue),
         ..ScreenSpec::default()
     })
 }

@@ -12,7 +12,7 @@ const CAPABILITIES: &[(u8, &str, &str, &[&str])] = &[
         "t_drop",
         "a named field is left out or hashed before anything is stored",
         &[
-            "privacy::what_is_kept_out_is_in_no_table_and_no_output",
+            "traces::a_dump_of_everything_holds_nothing_that_is_kept_out",
             "apis::factorial::factorial_is_read_to_its_empty_page_and_only_changes_are_written",
         ],
     ),

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    privacy::{KEY, config, dump, resource, succeed, text},
+    privacy::{KEY, config, resource, succeed, text},
     support::{api::Api, db::TestDb},
 };
 
@@ -49,7 +49,7 @@ async fn every_version_list_and_reject_of_an_erased_person_goes_and_stays_away()
         succeed(&config, &["sync"]);
         people.put(listed(3, "by the hour"));
         succeed(&config, &["sync"]);
-        let before = dump(&db).await;
+        let before = db.dump().await;
         assert!(before.contains("Erasable-3"), "{write}");
         assert_eq!(
             text(&db, "select count(*)::text from rosterd.rejects").await,
@@ -59,12 +59,12 @@ async fn every_version_list_and_reject_of_an_erased_person_goes_and_stays_away()
 
         let said = succeed(&config, &["erase", "hr/people", "--key", key]);
         assert!(said.contains("1 rejects"), "{write}: {said}");
-        assert!(!dump(&db).await.contains("Erasable-3"), "{write}");
+        assert!(!db.dump().await.contains("Erasable-3"), "{write}");
         // Neither as it was rejected nor as it was loaded does the API bring the person back.
         succeed(&config, &["sync", "--full"]);
         people.put(listed(3, 2));
         succeed(&config, &["sync", "--full"]);
-        let after = dump(&db).await;
+        let after = db.dump().await;
         assert!(!after.contains("Erasable-3"), "{write}");
         assert!(after.contains("Erasable-4 fire"), "{write}");
     }
@@ -90,6 +90,6 @@ async fn what_a_cut_walk_gathered_goes_too() {
     .await
     .unwrap();
     succeed(&config, &["erase", "hr/people", "--key", "3"]);
-    let after = dump(&db).await;
+    let after = db.dump().await;
     assert!(!after.contains("Erasable-3") && after.contains("Erasable-4 fire"));
 }

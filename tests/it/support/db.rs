@@ -153,6 +153,32 @@ impl TestDb {
         self.options.to_url_lossy().to_string()
     }
 
+    /// All that `pg_dump` writes of this database.
+    pub(crate) async fn dump(&self) -> String {
+        let folder: String =
+            sqlx::query_scalar("select setting from pg_config() where name = 'BINDIR'")
+                .fetch_one(self.pool())
+                .await
+                .unwrap();
+        let url = self.url();
+        let (start, query) = url.split_once('?').unwrap_or((&url, ""));
+        // Without what only the driver understands.
+        let known = query
+            .split('&')
+            .filter(|part| !part.starts_with("statement-cache"));
+        let url = format!("{start}?{}", known.collect::<Vec<_>>().join("&"));
+        let output = Command::new(format!("{folder}/pg_dump"))
+            .arg(format!("--dbname={url}"))
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     /// Section `database` that names this database.
     pub(crate) fn config(&self) -> Database {
         Database {
