@@ -1,6 +1,10 @@
 //! Records that cannot become rows: one costs one, says which it was, and closes itself when it is well again.
 
-use rosterd::{record::Status, sync::Start};
+use rosterd::{
+    config,
+    record::{self, Status},
+    sync::Start,
+};
 use serde_json::json;
 
 use crate::support::{
@@ -9,7 +13,7 @@ use crate::support::{
     sync::Bench,
 };
 
-fn config(api: &Api, rejects: &str) -> String {
+fn config_of(api: &Api, rejects: &str) -> String {
     format!(
         "
 sources:
@@ -29,7 +33,7 @@ sources:
 async fn given(count: i64, rejects: &str) -> (Bench, Api, Collection, String) {
     let api = Api::start().await;
     let people = api.collection("employees").fill(count);
-    let config = config(&api, rejects);
+    let config = config_of(&api, rejects);
     let bench = Bench::new().await;
     let outcome = bench.sync(&config, Start::GoOn).await;
     assert_eq!(outcome.status, Status::Succeeded, "{outcome:?}");
@@ -79,7 +83,7 @@ async fn keys_of_every_type_are_told() {
             let page = json!({"data": [{"id": id, "salary": salary}], "total": 1});
             Fault::Answer(200, "application/json", page.to_string().into())
         };
-        let config = config(&api, "{}");
+        let config = config_of(&api, "{}");
         let bench = Bench::new().await;
         api.page(0).goes(page(1)).once();
         bench.sync(&config, Start::GoOn).await;
@@ -169,7 +173,7 @@ sources:
         endpoint: {{path: /v1/employees, data_selector: data, paginator: single_page}}
 "
         );
-        let problems = rosterd::config::from_str(&text).unwrap_err();
+        let problems = config::from_str(&text).unwrap_err();
         assert!(
             problems.to_string().contains("rejects.tolerate"),
             "{problems}"
@@ -292,7 +296,56 @@ fn what_is_kept_of_rejects_is_a_known_word() {
         let text = format!(
             "sources:\n  hr:\n    client: {{base_url: 'https://api.example.com', paginator: single_page}}\n    resources:\n      - name: docs\n        rejects: {{store: {store}}}\n"
         );
-        let problems = rosterd::config::from_str(&text).unwrap_err().to_string();
+        let problems = config::from_str(&text).unwrap_err().to_string();
         assert!(problems.contains("rejects.store"), "{store}: {problems}");
+    }
+}
+
+/// Rejects of a person without a key and of one with a key, whose records are kept.
+async fn kept() -> Documents {
+    let docs =
+        Documents::new("primary_key: id\nwrite_disposition: merge\nrejects: {store: record}\n")
+            .await;
+    let (status, log) = docs
+        .sync(r#"[{"id": 1, "n": "Ann-17"}, {"id": null, "n": "Nemo-17"}, {"id": 2, "n": "Bob-17", "v": 1e2000}]"#)
+        .await;
+    assert_eq!(status, "partial", "{log}");
+    docs
+}
+
+const KEPT: &str = "select record_key as k, record is not null as kept, resolved_at is null as open from rosterd.rejects order by 1 nulls last";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_is_kept_no_longer_than_rejects_are_and_its_reject_stays_open() {
+    let docs = kept().await;
+    docs.execute("update rosterd.rejects set last_seen_at = now() - interval '31 days' where record_key is null")
+        .await;
+    let config = config::from_str("daemon: {retention: {rejects: 30d}}").unwrap();
+    record::retain(docs.db.pool(), &config.daemon.retention)
+        .await
+        .unwrap();
+    assert_eq!(
+        docs.json(KEPT).await,
+        json!([{"k": "2", "kept": true, "open": true}, {"k": null, "kept": false, "open": true}])
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_takes_the_records_that_may_be_anybodys() {
+    let docs = kept().await;
+    let said = docs.command(&["erase", "hr/docs", "--key", "1"]).await;
+    assert_eq!(
+        docs.json(KEPT).await,
+        json!([{"k": "2", "kept": true, "open": true}, {"k": null, "kept": false, "open": true}]),
+        "{said}"
+    );
+    docs.command(&["erase", "hr/docs", "--key", "2"]).await;
+    assert_eq!(
+        docs.json(KEPT).await,
+        json!([{"k": null, "kept": false, "open": true}])
+    );
+    let dump = docs.db.dump().await;
+    for name in ["Ann-17", "Bob-17", "Nemo-17"] {
+        assert!(!dump.contains(name), "{name}");
     }
 }
