@@ -35,11 +35,12 @@ use crate::{
         replace, scd2,
         sql::{Ident, Live, Scope, TableName},
         table::{self, Change},
-        write::{self, Target, Written},
+        write::{self, Standing, Target, Written},
     },
     record::{self, CatalogColumn, Claim, Counters, Cursor, Ending, Level, NewReject, Status},
     shape::{
-        Column, CursorValue, Family, HASHED_KEY_COLUMN, Kind, Layout, column_name, identifier,
+        Column, CursorValue, Family, HASHED_KEY_COLUMN, Kind, Layout, Probe, column_name,
+        identifier,
     },
 };
 
@@ -299,6 +300,29 @@ impl Store {
             version: resource.version.as_ref(),
             history: resource.history.as_ref(),
             hard: resource.deletes.hard,
+        }
+    }
+
+    /// What the table has of a page's rows; asked again while Postgres is away.
+    pub(super) async fn probe(
+        &self,
+        gauge: &Gauge,
+        key: &[(Ident, Kind)],
+        probe: &Probe,
+        rows: usize,
+    ) -> Result<Vec<Standing>, Error> {
+        let mut patience = Patience::new(&self.context, gauge);
+        loop {
+            let probed = async {
+                let pool = &self.context.pool;
+                let mut connection = pool.acquire().await.map_err(connecting)?;
+                let target = self.target().await;
+                Ok(write::probe(&mut connection, target, key, probe, rows).await?)
+            };
+            match probed.await {
+                Ok(standings) => return Ok(standings),
+                Err(error) => patience.after(error).await?,
+            }
         }
     }
 

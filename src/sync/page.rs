@@ -8,13 +8,14 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument as _;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::{
     Error,
     fanout::Over,
     intake::Records,
-    patience::Patience,
     plan::Checkpoint,
     privacy,
     walk::{LEEWAY, Walker, signed, signed_u64},
@@ -26,26 +27,132 @@ use crate::{
     fetch::Page,
     load::write::{self, Standing, Way},
     record::{Counters, NewReject},
-    shape::{Breach, CursorValue, Reject, Scan, Stamp, identifier, kept, reason},
+    shape::{Breach, CursorValue, KeySet, Reject, Scan, Stamp, identifier, kept, reason},
 };
 
+/// A page that was looked at, and what the table has of its rows.
+///
+/// Where nothing speaks against it the table is asked while the next page is looked at already.
+pub(super) struct InHand {
+    page: Page,
+    records: Records,
+    scan: Scan,
+    /// Revision of the layout that the page was looked at with.
+    revision: u32,
+    asked: Asked,
+}
+
+enum Asked {
+    /// The table was not asked.
+    Nothing(Standing),
+    UnderWay(AbortOnDropHandle<Answer>),
+    Answered(Answer),
+}
+
+type Answer = Result<Vec<Standing>, Error>;
+
+impl InHand {
+    /// Waits until the table has answered. May be dropped and called again.
+    async fn answered(&mut self) {
+        if let Asked::UnderWay(task) = &mut self.asked {
+            let answer = task.await.unwrap_or(Err(Error::Crashed));
+            self.asked = Asked::Answered(answer);
+        }
+    }
+
+    fn shares_a_key(&self, scan: &Scan) -> bool {
+        let keys: KeySet = self.scan.rows.iter().map(|row| row.key).collect();
+        scan.rows.iter().any(|row| keys.contains(&row.key))
+    }
+}
+
+/// Waits until the table has answered what it has of the page in hand; for ever where there is none.
+pub(super) async fn answered(in_hand: &mut Option<InHand>) {
+    match in_hand {
+        Some(in_hand) => in_hand.answered().await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Walker {
-    /// Turns one page into rows of the batch in hand.
-    pub(super) async fn absorb(&mut self, page: &Page) -> Result<(), Error> {
+    /// Looks at a page, asks the table about its rows, and meanwhile turns the page before it into
+    /// rows of the batch in hand.
+    pub(super) async fn absorb(&mut self, page: Page) -> Result<(), Error> {
         self.gauge
             .set_phase(format!("loading page {}", page.number + 1));
         if self.read.cap.is_none() {
             self.read.has_clock = page.server_date.is_some();
-            self.read.cap = Some(cap_of(page));
+            self.read.cap = Some(cap_of(&page));
         }
-        let mut records = self.take(page).await?;
+        let records = self.take(&page).await?;
         privacy::tell_blocked(&self.store, &self.intake.take_blocked()).await?;
         let mut scan = records.scan(&self.mapper, self.read.cap);
         if let Some(frozen) = self.frozen_key(&scan.rejects) {
             return Err(frozen.into());
         }
         self.check_cursor(&scan)?;
-        let mut standings = self.compare(&scan).await?;
+        if (self.in_hand.as_ref()).is_some_and(|before| before.shares_a_key(&scan)) {
+            let revision = self.layout.revision;
+            self.load_in_hand().await?;
+            if self.layout.revision != revision {
+                scan = records.scan(&self.mapper, self.read.cap);
+            }
+        }
+        let asked = self.ask(&scan).await?;
+        let in_hand = InHand {
+            revision: self.layout.revision,
+            page,
+            records,
+            scan,
+            asked,
+        };
+        let is_last = in_hand.page.next.is_none() && !in_hand.page.is_part;
+        let is_asked = matches!(in_hand.asked, Asked::UnderWay(_));
+        if let Some(before) = self.in_hand.replace(in_hand) {
+            self.load(before).await?;
+            self.hand_over_if_due().await?;
+        }
+        if is_last || !is_asked || !self.overlaps {
+            self.load_in_hand().await?;
+        }
+        Ok(())
+    }
+
+    /// Gives the batch in hand to a commit, where it should go now.
+    pub(super) async fn hand_over_if_due(&mut self) -> Result<(), Error> {
+        if self.outbox.is_due(&self.store.context.resource.batch) {
+            self.outbox.hand_over(None).await?;
+        }
+        Ok(())
+    }
+
+    /// Turns the page in hand into rows, where there is one.
+    pub(super) async fn load_in_hand(&mut self) -> Result<(), Error> {
+        match self.in_hand.take() {
+            Some(in_hand) => self.load(in_hand).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn load(&mut self, mut in_hand: InHand) -> Result<(), Error> {
+        if in_hand.revision != self.layout.revision {
+            // The page before changed what keys look like.
+            in_hand.scan = in_hand.records.scan(&self.mapper, self.read.cap);
+            in_hand.asked = self.ask(&in_hand.scan).await?;
+        }
+        in_hand.answered().await;
+        let InHand {
+            page,
+            mut records,
+            mut scan,
+            asked,
+            ..
+        } = in_hand;
+        let mut standings = match asked {
+            Asked::Nothing(standing) => vec![standing; scan.rows.len()],
+            Asked::Answered(answer) => answer?,
+            Asked::UnderWay(_) => return Err(Error::Crashed),
+        };
         let soft = !self.store.context.resource.deletes.hard;
         note_gone(&scan, &mut standings, self.outbox.is_probing, soft);
         failpoint::reach("shape.after_page");
@@ -64,8 +171,8 @@ impl Walker {
         self.note_loaded(&scan, &rejected);
         self.has_rejects |= !of_steps.is_empty();
         self.keep_rejects(&records, rejected, of_steps);
-        self.note_page(page, &scan, &standings);
-        self.note_checkpoint(page, &scan);
+        self.note_page(&page, &scan, &standings);
+        self.note_checkpoint(&page, &scan);
         Ok(())
     }
 
@@ -78,8 +185,8 @@ impl Walker {
         }
     }
 
-    /// What the table has of the page's rows.
-    async fn compare(&mut self, scan: &Scan) -> Result<Vec<Standing>, Error> {
+    /// Asks what the table has of the page's rows.
+    async fn ask(&mut self, scan: &Scan) -> Result<Asked, Error> {
         if self.outbox.repeats_a_key(scan) {
             self.outbox.hand_over(None).await?;
             if self.outbox.is_probing {
@@ -87,33 +194,20 @@ impl Walker {
             }
         }
         if !self.outbox.is_probing {
-            return Ok(vec![Standing::New; scan.rows.len()]);
+            return Ok(Asked::Nothing(Standing::New));
         }
         if !self.outbox.has_applied(self.layout.revision) {
             // The probe speaks in the layout's types; the table must have them first.
             self.outbox.flush().await?;
         }
         let Some(probe) = scan.probe(&self.layout) else {
-            return Ok(vec![Standing::Changed; scan.rows.len()]);
+            return Ok(Asked::Nothing(Standing::Changed));
         };
-        let key = self.key();
-        let context = &self.store.context;
-        let mut patience = Patience::new(context, &self.gauge);
-        loop {
-            let probed = async {
-                let mut connection = context
-                    .pool
-                    .acquire()
-                    .await
-                    .map_err(crate::load::Error::database("connecting"))?;
-                let target = self.store.target().await;
-                write::probe(&mut connection, target, &key, &probe, scan.rows.len()).await
-            };
-            match probed.await {
-                Ok(standings) => return Ok(standings),
-                Err(error) => patience.after(error.into()).await?,
-            }
-        }
+        let (store, gauge) = (Arc::clone(&self.store), Arc::clone(&self.gauge));
+        let (key, rows) = (self.key(), scan.rows.len());
+        let question = async move { store.probe(&gauge, &key, &probe, rows).await };
+        let task = self.store.context.tracker.spawn(question.in_current_span());
+        Ok(Asked::UnderWay(AbortOnDropHandle::new(task)))
     }
 
     /// Types the rows that are new or changed into the batch in hand. Returns those that cannot be rows.

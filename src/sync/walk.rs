@@ -16,6 +16,7 @@ use super::{
     feed,
     intake::Intake,
     outbox::Outbox,
+    page::{self, InHand},
     patience::Patience,
     plan::{Checkpoint, Plan, Start},
     privacy,
@@ -228,6 +229,10 @@ pub(super) struct Walker {
     /// The mapper's layout, shared by the rows encoded under it.
     pub(super) layout: Arc<Layout>,
     pub(super) outbox: Outbox,
+    /// The page that is not in the batch yet.
+    pub(super) in_hand: Option<InHand>,
+    /// Whether a page may be looked at before the one before it is in the batch.
+    pub(super) overlaps: bool,
     has_rows: bool,
     /// Whether a record that loads may have been rejected before.
     pub(super) has_rejects: bool,
@@ -303,6 +308,10 @@ impl Walker {
         let mapper = Mapper::new(spec, known);
         let layout = Arc::new(mapper.layout().clone());
         let is_probing = opened.store.is_merging() && opened.has_rows;
+        // What follows a page of a promised order depends on it, and so does what a parent's last page closes.
+        let incremental = resource.endpoint.incremental.as_ref();
+        let overlaps =
+            resource.parent.is_none() && incremental.is_none_or(|i| i.row_order.is_none());
         let outbox = Outbox::new(&opened.store, gauge, layout.revision, is_probing);
         Self {
             store: opened.store,
@@ -313,6 +322,8 @@ impl Walker {
             contract,
             layout,
             outbox,
+            in_hand: None,
+            overlaps,
             has_rows: opened.has_rows,
             has_rejects: opened.has_rejects,
             read: Read::default(),
@@ -385,6 +396,8 @@ impl Walker {
             .then(|| carried.snapshot.unwrap_or_default());
         let mut stream = Stream::start(&self.store, plan, self.halt.clone());
         let result = self.pages(&mut stream, plan).await;
+        // What was read counts, whatever ended the reading.
+        let loaded = self.load_in_hand().await;
         self.count(&stream);
         match result {
             Ok(Pages::Over) => {}
@@ -394,6 +407,7 @@ impl Walker {
             }
             Err(error) => return Err(error),
         }
+        loaded?;
         let end = stream.end();
         if let Some(parents) = end.parents {
             parents.report.tell(&self.store).await?;
@@ -427,9 +441,14 @@ impl Walker {
         let bounds = self.store.context.resource.batch.clone();
         loop {
             let deadline = self.outbox.deadline(&bounds);
-            // `next` only waits on a channel, so it may be dropped when the batch's time is up.
+            // `next` only waits on a channel, so it may be dropped when something else comes first.
             let event = tokio::select! {
                 event = stream.next() => event,
+                () = page::answered(&mut self.in_hand) => {
+                    self.load_in_hand().await?;
+                    self.hand_over_if_due().await?;
+                    continue;
+                }
                 () = sleep_until(deadline) => {
                     self.count(stream);
                     self.outbox.hand_over(None).await?;
@@ -444,9 +463,7 @@ impl Walker {
                 Some(Event::Over(over)) => {
                     self.close_unit(over);
                     self.count(stream);
-                    if self.outbox.is_due(&bounds) {
-                        self.outbox.hand_over(None).await?;
-                    }
+                    self.hand_over_if_due().await?;
                     continue;
                 }
                 None => return Ok(Pages::Over),
@@ -465,15 +482,16 @@ impl Walker {
                 self.before = None;
             }
             self.trail = sheet.trail;
-            self.absorb(&page).await?;
+            let (has_next, is_part, doubtful) = (page.next.is_some(), page.is_part, page.doubtful);
+            self.absorb(page).await?;
             self.count(stream);
             let is_fanout = self.is_fanout();
-            if page.next.is_some() && !page.doubtful && !is_fanout && self.leaves_span(plan) {
+            if has_next && !doubtful && !is_fanout && self.leaves_span(plan) {
                 return Ok(Pages::Left);
             }
             // The last batch goes with the run's end; which it is, is not known among parents.
-            if (page.next.is_some() || page.is_part || is_fanout) && self.outbox.is_due(&bounds) {
-                self.outbox.hand_over(None).await?;
+            if has_next || is_part || is_fanout {
+                self.hand_over_if_due().await?;
             }
         }
     }
