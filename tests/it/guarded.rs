@@ -127,13 +127,18 @@ async fn a_reader_in_the_middle_of_a_swap_sees_the_old_rows_or_the_new_ones() {
         let reader = TaskTracker::new().spawn(async move {
             let mut connection = PgConnection::connect_with(&options).await.unwrap();
             let (mut least, mut looks) = ((i64::MAX, i64::MAX), 0);
-            while !over.load(Ordering::Relaxed) {
+            loop {
+                // The last look is one behind the last commit.
+                let is_last = over.load(Ordering::SeqCst);
                 let (rows, lists): (i64, i64) = sqlx::query_as(query)
                     .fetch_one(&mut connection)
                     .await
                     .unwrap();
                 least = (least.0.min(rows), least.1.min(lists));
                 looks += 1;
+                if is_last {
+                    break;
+                }
             }
             (least, looks)
         });
@@ -143,9 +148,9 @@ async fn a_reader_in_the_middle_of_a_swap_sees_the_old_rows_or_the_new_ones() {
             let outcome = bench.sync(&config, Start::GoOn).await;
             assert_eq!(outcome.status, Status::Succeeded, "{keys} {outcome:?}");
         }
-        is_over.store(true, Ordering::Relaxed);
+        is_over.store(true, Ordering::SeqCst);
         let ((rows, lists), looks) = reader.await.unwrap();
-        assert!(looks > 10, "{keys}: {looks} looks");
+        assert!(looks > 2, "{keys}: {looks} looks");
         assert_eq!((rows, lists), (1_500, 1_500), "{keys}");
     }
 }

@@ -264,6 +264,86 @@ const INFERENCE: &[Row] = &[
     ("system column names", &["system names: "]),
 ];
 
+/// What a walk that deletes can come to, and what must hold of all strategies.
+const PROMISES: &[Row] = &[
+    (
+        "snapshot: a complete walk",
+        &["deletes::a_complete_walk_ends_the_rows_that_it_did_not_see"],
+    ),
+    (
+        "snapshot: a walk cut at each page",
+        &[
+            "deletes::a_walk_that_is_cut_short_on_any_page_deletes_nothing",
+            "deletes::a_walk_that_is_refused_on_any_page_deletes_nothing",
+            "deletes::a_stopped_walk_goes_on_and_knows_what_it_saw",
+        ],
+    ),
+    (
+        "snapshot: a 403 in a child",
+        &[
+            "parents::proof::rows_are_deleted_after_a_whole_fan_out_only",
+            "parents::proof::a_fan_out_that_is_cut_at_any_request_deletes_the_right_rows_in_the_end",
+        ],
+    ),
+    (
+        "snapshot: an empty answer",
+        &["deletes::an_empty_answer_deletes_nothing_however_few_the_rows"],
+    ),
+    (
+        "snapshot: half of the rows missing",
+        &["deletes::too_many_rows_are_held_until_somebody_allows_it_once"],
+    ),
+    (
+        "snapshot: a row that returns",
+        &[
+            "deletes::a_row_that_comes_back_is_no_more_deleted",
+            "marked_lists::lists_are_marked_and_come_back_with_their_rows",
+        ],
+    ),
+    (
+        "what is kept out is in no dump and no output",
+        &["traces::a_dump_of_everything_holds_nothing_that_is_kept_out"],
+    ),
+    (
+        "random documents, two runs",
+        &["nested_truth::all_tables_equal_random_documents_after_two_runs_with_changes_between"],
+    ),
+    (
+        "fast ways and slow ones make the same rows",
+        &["ways::random_documents_become_the_same_rows_by_every_way_into_the_table"],
+    ),
+    (
+        "a second run writes nothing",
+        &[
+            "unchanged::a_second_run_over_unchanged_data_writes_no_row_whatever_the_strategy",
+            "unchanged::what_a_contract_leaves_out_of_every_run_is_no_change",
+        ],
+    ),
+    (
+        "every key has a test that fails without it",
+        &[
+            "keys::every_key_of_the_reference_that_is_about_rows_has_its_row_here",
+            "keys::every_key_makes_another_table_than_its_absence",
+        ],
+    ),
+];
+
+/// Those that kill the process at a named point.
+#[cfg(feature = "failpoints")]
+const KILLED: &[Row] = &[
+    (
+        "A26 rows, cursor and counters, killed at every point",
+        &["crash::a_run_killed_at_any_point_is_made_good_by_the_next_start"],
+    ),
+    (
+        "snapshot: a kill and resume at each page",
+        &["deletes::a_walk_that_is_killed_anywhere_deletes_the_right_rows_in_the_end"],
+    ),
+];
+
+#[cfg(not(feature = "failpoints"))]
+const KILLED: &[Row] = &[];
+
 #[test]
 fn every_row_of_the_lists_is_shown_by_a_test_or_a_case_that_exists() {
     let known = known_tests();
@@ -273,7 +353,7 @@ fn every_row_of_the_lists_is_shown_by_a_test_or_a_case_that_exists() {
         .chain(strategies::cases())
         .collect();
     let mut wrong = Vec::new();
-    for (row, shown) in [FAILURES, DISPOSITIONS, INFERENCE].concat() {
+    for (row, shown) in [FAILURES, DISPOSITIONS, INFERENCE, PROMISES, KILLED].concat() {
         let missing = shown.iter().filter(|shown| {
             !known.contains(**shown) && !cases.iter().any(|case| case.starts_with(**shown))
         });
