@@ -8,8 +8,8 @@ use super::{
     columns::{ColumnHint, Order},
     decode::{Decode, OneOrMany, section, words},
     endpoint::{DottedPath, Endpoint, Step},
+    name::identifier,
     problem::Problems,
-    resource::table_key,
     source::{HASHED_KEY, History, KeyHash, Strategy, Version, VersionField, WriteDisposition},
     tree::Node,
 };
@@ -313,7 +313,7 @@ impl DispositionFile {
         let names = self.0.validity_column_names.as_deref();
         let [from, to] = match names {
             None => ["_valid_from".to_owned(), "_valid_to".to_owned()],
-            Some([from, to]) if table_key(from) != table_key(to) => [from.clone(), to.clone()],
+            Some([from, to]) if identifier(from) != identifier(to) => [from.clone(), to.clone()],
             Some(_) => {
                 node.nearest(&["validity_column_names"])
                     .wrong(problems, "expected two different names");

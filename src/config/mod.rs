@@ -27,6 +27,8 @@ pub mod token;
 
 mod resource;
 
+pub mod name;
+
 pub mod columns;
 
 pub mod contract;
@@ -424,8 +426,8 @@ fn check_tables(sources: &[Source], root: &Node, problems: &mut Problems) {
     for source in sources {
         for resource in &source.resources {
             let key = (
-                resource.schema.clone(),
-                resource::table_key(&resource.table),
+                name::identifier(&resource.schema),
+                name::identifier(&resource.table),
             );
             let whole = format!("{}/{}", source.name, resource.name);
             if let Some(other) = taken.insert(key, whole.clone())
@@ -450,11 +452,10 @@ fn check_list_tables(sources: &[Source], root: &Node, problems: &mut Problems) {
         sources.flat_map(|source| source.resources.iter().map(move |one| (source, one)))
     };
     for (source, parent) in all().filter(|(_, one)| one.max_table_nesting > Some(0)) {
-        let prefix = resource::table_key(&parent.table);
-        for (other, resource) in all().filter(|(_, one)| one.schema == parent.schema) {
-            if let Some((stem, _)) = resource.table.split_once("__")
-                && resource::table_key(stem) == prefix
-            {
+        let schema = name::identifier(&parent.schema);
+        let prefix = name::identifier(&parent.table) + name::SEPARATOR;
+        for (other, resource) in all().filter(|(_, one)| name::identifier(&one.schema) == schema) {
+            if name::identifier(&resource.table).starts_with(&prefix) {
                 let node = resource_node(root, &other.name, &resource.name);
                 node.nearest(&["table_name"]).wrong(
                     problems,

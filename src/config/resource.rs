@@ -17,6 +17,7 @@ use super::{
     endpoint::{Body, DottedPath, Endpoint, EndpointFile, Step, beside},
     incremental::{Incremental, Watermark},
     jq::Program,
+    name::plain,
     parent::{IncludeFile, ParentFile, ParentRules},
     privacy::{PrivacyFile, PrivacyKey, RowRetentionFile},
     problem::{Place, Problems},
@@ -164,7 +165,7 @@ impl ResourceFile {
             );
         }
         let table = self.table_name.get_or_insert_with(|| name.clone()).clone();
-        if table_key(&table).is_empty() {
+        if !table.contains(char::is_alphanumeric) {
             node.nearest(&["table_name"])
                 .wrong(problems, "expected a name with letters or digits");
         }
@@ -624,9 +625,8 @@ impl ResourceFile {
         let mut hints = IndexMap::new();
         for (name, file) in self.columns.iter().flatten() {
             let at = node.nearest(&[name]);
-            let parts = name.replace('.', "__");
-            let parts: Vec<String> = parts.split("__").map(table_key).collect();
-            let column = parts.join("__");
+            let path: Vec<String> = name.split('.').map(str::to_owned).collect();
+            let column = plain(&path);
             if names.contains(&column) {
                 at.wrong(problems, "another entry names the same column");
             }
@@ -720,22 +720,4 @@ fn fingerprint(
 /// Hash of a JSON value, as hexadecimal digits.
 pub(super) fn hash(value: &Value) -> String {
     format!("{:032x}", xxh3_128(value.to_string().as_bytes()))
-}
-
-/// The name that a table will end in, near enough to tell two that would become one: snake case.
-pub(super) fn table_key(name: &str) -> String {
-    let mut key = String::new();
-    let mut last_lower = false;
-    for c in name.chars() {
-        if c.is_uppercase() && last_lower {
-            key.push('_');
-        }
-        last_lower = c.is_lowercase() || c.is_numeric();
-        match c {
-            c if c.is_alphanumeric() => key.extend(c.to_lowercase()),
-            _ => key.push('_'),
-        }
-    }
-    let words: Vec<&str> = key.split('_').filter(|word| !word.is_empty()).collect();
-    words.join("_")
 }

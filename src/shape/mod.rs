@@ -37,7 +37,9 @@ pub use graft::{field, raw_field, with_members};
 pub use hashed::{HASHED_KEY_COLUMN, key_page};
 pub use keep::kept;
 pub use keys::{KeyHashing, KeySet};
-pub use name::{identifier, of_path as column_name};
+pub use name::{of_list as list_table, of_path as column_name};
+
+pub use crate::config::name::identifier;
 pub use nest::{ChildRows, ELEMENT, ROOT_ID, ROW_ID};
 pub use privacy::{AS_IS, Hasher, Screen, ScreenSpec, Screened, treatment, written_key};
 pub use scan::{Beside, BinaryArray, HashArray, Probe, RowKeys, Scan, ScanRow};

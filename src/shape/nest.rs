@@ -346,11 +346,7 @@ impl Nest {
             None => Contract::default(),
         };
         let (table, columns) = known.unwrap_or_else(|| {
-            let parts: Vec<String> = path
-                .iter()
-                .filter(|part| *part != ELEMENT)
-                .cloned()
-                .collect();
+            let parts = name::list_parts(&path);
             let table = name::child_table(&self.spec.table, &parts, &path, &self.names);
             (table, Vec::new())
         });

@@ -15,8 +15,8 @@ use crate::{
         table::{self, Change},
         write::{Segment, Written},
     },
-    record::{self, CatalogColumn, Claim},
-    shape::{Column, ELEMENT, Family, Layout, ROW_ID},
+    record::{self, CatalogColumn, Claim, Level},
+    shape::{Column, ELEMENT, Family, Layout, ROW_ID, list_table},
 };
 
 /// What the child tables have now, by name.
@@ -273,6 +273,23 @@ impl Store {
         Ok(record::schema_change(transaction, &self.claim, &change).await?)
     }
 
+    /// Tells of a table whose lists' name was taken by that of other lists.
+    async fn tell_list_clash(
+        &self,
+        transaction: &mut PgConnection,
+        name: &TableName,
+        family: &Family,
+    ) -> Result<(), Error> {
+        if family.table == list_table(self.table.table.name(), &family.path) {
+            return Ok(());
+        }
+        let field = family.path.join(".");
+        let message = format!("a table got a suffix, as the name of its lists was taken ({name})");
+        let data = serde_json::json!({ "table": family.table, "field": field });
+        self.tell(transaction, Level::Warn, "name_clash", &message, data)
+            .await
+    }
+
     async fn change_child(
         &self,
         transaction: &mut PgConnection,
@@ -290,6 +307,8 @@ impl Store {
                 &self.claim.resource,
             )
             .await?;
+            self.tell_list_clash(&mut *transaction, name, family)
+                .await?;
         }
         for change in changes {
             self.tell_child(&mut *transaction, name, change).await?;

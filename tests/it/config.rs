@@ -484,8 +484,11 @@ fn every_problem_is_told_with_its_place_and_all_of_them_at_once() {
         ),
         (
             "a resource with the name of another's lists",
-            source("paginator: single_page", "- {name: a, max_table_nesting: 1}\n- a__list"),
-            vec![("", "sources.hr.resources[1]", "a table for lists of hr/a")],
+            source("paginator: single_page", "- {name: a, write_disposition: append, max_table_nesting: 1}\n- {name: a__list, write_disposition: append}\n- {name: b__c, write_disposition: append, max_table_nesting: 1}\n- {name: x, table_name: B__C__D, write_disposition: append}\n- {name: B__cd, write_disposition: append}"),
+            vec![
+                ("", "sources.hr.resources[1]", "a table for lists of hr/a"),
+                ("", "sources.hr.resources[3].table_name", "a table for lists of hr/b__c"),
+            ],
         ),
         (
             "column hints that cannot be read",
@@ -588,6 +591,17 @@ fn every_problem_is_told_with_its_place_and_all_of_them_at_once() {
                 ("8:9", "sources.hr.resources[1]", "same table as hr/employeeList"),
                 ("10:9", "sources.hr.resources[3]", "another resource has this name"),
                 ("11:9", "sources.hr.resources[4]", "without `/`"),
+            ],
+        ),
+        (
+            "tables and columns that are one only by the rules of names",
+            "sources:\n  hr-data:\n    client: {base_url: https://x.example, paginator: single_page}\n    resource_defaults: {write_disposition: append}\n    resources:\n      - HTTPUsers\n      - {name: b, table_name: a+}\n      - {name: c, columns: {homeURL: {}, home_url: {}, 'a.b': {}, A__B: {}, 'rate+': {}, ratex: {}}}\n  hr_data:\n    client: {base_url: https://x.example, paginator: single_page}\n    resource_defaults: {write_disposition: append}\n    resources:\n      - http_users\n      - ax\n      - {name: d, table_name: ax_}\n".into(),
+            vec![
+                ("", "sources.hr-data.resources[2].columns.home_url", "names the same column"),
+                ("", "sources.hr-data.resources[2].columns.A__B", "names the same column"),
+                ("", "sources.hr-data.resources[2].columns.ratex", "names the same column"),
+                ("", "sources.hr_data.resources[0]", "same table as hr-data/HTTPUsers"),
+                ("", "sources.hr_data.resources[1]", "same table as hr-data/b"),
             ],
         ),
         (

@@ -509,6 +509,25 @@ async fn names_that_clash_get_a_stable_suffix_and_an_event() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn lists_whose_tables_names_clash_get_tables_of_their_own_and_an_event() {
+    let docs = Documents::new(&format!("{MERGE}max_table_nesting: 1\n")).await;
+    let page = r#"[{"id": 1, "l!": [1, 2], "l%": [3], "a": {"b": [4]}, "a__b": [5]}]"#;
+    docs.load(page).await;
+    let tables = "select data->>'field' as f, (data->>'table') ~ '^docs__(lx|a__b)_[0-9a-f]{8}$' as is_marked from rosterd.events where kind = 'name_clash' order by 1";
+    let told = json!([{"f": "a__b", "is_marked": true}, {"f": "l%", "is_marked": true}]);
+    assert_eq!(docs.json(tables).await, told);
+    let of = "select count(*) as c from pg_class where relnamespace = 'hr'::regnamespace and relkind = 'r'";
+    assert_eq!(docs.json(of).await[0]["c"], json!(5));
+    docs.load(page.replace("[3]", "[3, 6]")).await;
+    assert_eq!(
+        docs.json(of).await[0]["c"],
+        json!(5),
+        "the suffix is stable"
+    );
+    assert_eq!(docs.json(tables).await, told, "told once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_contract_of_another_word_is_refused_with_its_line() {
     let config = |contract: &str| {
         format!(
