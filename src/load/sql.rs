@@ -301,6 +301,26 @@ pub(super) fn roots_kept(
     format!("select s.\"{ROW_ID}\" from {STAGE} as s join {table} as t on {on} where {gives_way}")
 }
 
+/// Counts the staged rows that give way to the table's.
+pub(super) fn count_behind(
+    table: &TableName,
+    key: &[Ident],
+    marks: bool,
+    guard: &Guard,
+    history: Option<&History>,
+) -> String {
+    let live = match (history, marks) {
+        (Some(history), _) => format!(" and {}", Validity::new(history).is_open("t.")),
+        (None, true) => " and t._deleted_at is null".to_owned(),
+        (None, false) => String::new(),
+    };
+    format!(
+        "select count(*) from {STAGE} as s join {table} as t on {}{live} where {}",
+        on_key(key),
+        guard.gives_way()
+    )
+}
+
 /// Writes the staged rows that differ from the table's. Equal rows get no new version, and neither
 /// do rows of which the table has a later version.
 ///

@@ -108,6 +108,8 @@ pub struct Written {
     pub deleted: u64,
     /// Staged rows that were equal to the table's after all, or gave way to them.
     pub unchanged: u64,
+    /// Staged rows that gave way to a later version in the table.
+    pub behind: u64,
     /// Ids of rows that gave way to the table's, where lists have tables: so do their lists.
     pub kept: Vec<String>,
     pub refused: Vec<Refused>,
@@ -342,6 +344,7 @@ async fn write_rows<'a>(
                 written.updated += part.updated;
                 written.deleted += part.deleted;
                 written.unchanged += part.unchanged;
+                written.behind += part.behind;
                 written.kept.extend(part.kept);
             }
             Err(error) if error.blames_a_row() => {
@@ -440,12 +443,13 @@ async fn merge(
         rows,
     )
     .await?;
+    let behind = count_behind(connection, target, &key, guard.as_ref()).await?;
     if let Some(history) = target.history {
         let guard = guard.as_ref();
         let written =
             super::scd2::merge(connection, table, &like.layout, history, guard, staged).await?;
         drop_stage(connection).await?;
-        return Ok(written);
+        return Ok(Written { behind, ..written });
     }
     let mut kept = Vec::new();
     let may_keep = guard.is_some() || target.strategy == Strategy::InsertOnly;
@@ -494,9 +498,29 @@ async fn merge(
         inserted,
         updated,
         unchanged: staged.saturating_sub(updated + inserted),
+        behind,
         kept,
         ..Written::default()
     })
+}
+
+/// Counts the staged rows that give way to a later version in the table.
+async fn count_behind(
+    connection: &mut PgConnection,
+    target: Target<'_>,
+    key: &[Ident],
+    guard: Option<&Guard>,
+) -> Result<u64, Error> {
+    let Some(guard) = guard.filter(|_| target.strategy != Strategy::InsertOnly) else {
+        return Ok(0);
+    };
+    let statement = sql::count_behind(target.table, key, target.marks, guard, target.history);
+    let count: i64 = sqlx::query_scalar(sql::safe(statement))
+        .persistent(false)
+        .fetch_one(connection)
+        .await
+        .map_err(Error::database("counting rows of older versions"))?;
+    Ok(u64::try_from(count).unwrap_or_default())
 }
 
 async fn drop_stage(connection: &mut PgConnection) -> Result<(), Error> {
@@ -528,6 +552,7 @@ async fn delete(
     )
     .await?;
     let guard = guard.as_ref();
+    let behind = count_behind(connection, target, &key, guard).await?;
     let statement = match (target.history, target.hard) {
         (Some(history), _) => sql::end_staged(target.table, &key, history, guard),
         (None, true) => sql::delete_staged(target.table, &key, guard),
@@ -543,6 +568,7 @@ async fn delete(
     Ok(Written {
         deleted,
         unchanged: staged.saturating_sub(deleted),
+        behind,
         ..Written::default()
     })
 }

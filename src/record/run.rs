@@ -175,11 +175,13 @@ pub struct Counters {
     pub rows_discarded: i64,
     /// Values that the contract left out of rows.
     pub values_discarded: i64,
+    /// Records that gave way to a later version of their row.
+    pub rows_behind: i64,
 }
 
 impl Counters {
     /// In the order of `counted!`.
-    fn values(&self) -> [i64; 22] {
+    fn values(&self) -> [i64; 23] {
         [
             self.pages,
             self.records_read,
@@ -203,6 +205,7 @@ impl Counters {
             self.values_discarded,
             self.cursor_missing_rows,
             self.records_left_out,
+            self.rows_behind,
         ]
     }
 
@@ -237,6 +240,7 @@ impl AddAssign for Counters {
         self.values_discarded += other.values_discarded;
         self.cursor_missing_rows += other.cursor_missing_rows;
         self.records_left_out += other.records_left_out;
+        self.rows_behind += other.rows_behind;
     }
 }
 
@@ -263,7 +267,7 @@ macro_rules! counted {
          schema_changes = schema_changes + $2[18], rows_discarded = rows_discarded + $2[19],
          values_discarded = values_discarded + $2[20],
          cursor_missing_rows = cursor_missing_rows + $2[21],
-         records_left_out = records_left_out + $2[22]"
+         records_left_out = records_left_out + $2[22], rows_behind = rows_behind + $2[23]"
     };
 }
 

@@ -605,6 +605,7 @@ impl Store {
 
         let mut counters = batch.counters;
         counters.schema_changes += schema_changes;
+        counters.rows_behind += signed(written.behind);
         // Under replace only the swap touches the table that people read.
         let (in_table, mut deleted) = match (&self.walk, conclusion) {
             (Some(walk), Some(_)) => {
@@ -1117,6 +1118,7 @@ fn written_only(all: Counters, batch: &Counters) -> Counters {
         rows_deleted: all.rows_deleted - batch.rows_deleted,
         rows_rejected: all.rows_rejected - batch.rows_rejected,
         schema_changes: all.schema_changes - batch.schema_changes,
+        rows_behind: all.rows_behind - batch.rows_behind,
         write_ms: all.write_ms - batch.write_ms,
         ..Counters::default()
     }

@@ -512,6 +512,51 @@ async fn an_old_record_that_was_gone_ends_no_newer_row() {
     world.expect(DOCS, json!([])).await;
 }
 
+#[tokio::test]
+async fn records_that_give_way_to_a_later_version_are_counted() {
+    let upsert = "primary_key: id\nwrite_disposition: merge\n";
+    let sorted = format!("{upsert}columns: {{at: {{dedup_sort: desc}}}}\n");
+    for keys in [
+        format!("{{incremental}}\n{upsert}"),
+        sorted.clone(),
+        format!("{upsert}columns: {{at: {{dedup_sort: asc}}}}\n"),
+        format!("{sorted}max_table_nesting: 1\n"),
+        format!("{sorted}deletes: {{mode: flag, field: gone}}\n"),
+        format!("{sorted}deletes: {{mode: flag, field: gone, hard: true}}\n"),
+        "primary_key: id\nwrite_disposition: {disposition: merge, strategy: scd2}\ncolumns: {at: {dedup_sort: desc}}\ndeletes: {mode: flag, field: gone}\n".to_owned(),
+    ] {
+        let world = World::new(&keys).await;
+        let (early, late) = match keys.contains("asc}") {
+            true => (json!("2024-06-01T00:00:00Z"), json!("2024-05-01T00:00:00Z")),
+            false => (json!("2024-05-01T00:00:00Z"), json!("2024-06-01T00:00:00Z")),
+        };
+        let record = |id: i64, v: &str, at: &Value| json!({"id": id, "v": v, "at": at, "tags": [v]});
+        let counters = world
+            .load(json!([[record(1, "late", &late), record(2, "late", &late), record(3, "early", &early)]]))
+            .await;
+        assert_eq!(counters.rows_behind, 0, "{keys}");
+        // One gives way, one that is gone too if anything says so, one is new, one is equal.
+        let mut gone = record(2, "early", &early);
+        gone["gone"] = json!(true);
+        let counters = world
+            .load(json!([[record(1, "early", &early), gone, record(3, "late", &late), record(4, "late", &late)]]))
+            .await;
+        assert_eq!(changes(&counters), [1, 1, 2, 0], "{keys}");
+        assert_eq!(counters.rows_behind, 2, "{keys}");
+        let told: i64 = world
+            .bench
+            .value("select rows_behind from rosterd.runs order by run_id desc limit 1")
+            .await;
+        assert_eq!(told, 2, "{keys}");
+        world
+            .expect(
+                "select distinct v from hr.docs where to_jsonb(docs)->>'_valid_to' is null",
+                json!([{"v": "late"}]),
+            )
+            .await;
+    }
+}
+
 /// Rows of absences, with the set that they belong to.
 const SETS: &str = "select who, day from hr.docs order by who, day";
 
