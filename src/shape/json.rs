@@ -465,6 +465,14 @@ pub(super) enum Unfit {
 /// depending on `max_stack_depth`.
 const MAX_DEPTH: usize = 5_000;
 
+/// What a strict reading of a JSON value found.
+pub(super) struct Form {
+    /// It holds `\u` escapes that may have to be replaced.
+    suspect: bool,
+    /// All its numbers are such as `numeric` holds.
+    is_in_range: bool,
+}
+
 /// Strict reading of a JSON value before it is sent as `jsonb`, because one that Postgres refuses
 /// costs the whole batch. Holds the stack of open brackets between values.
 #[derive(Default)]
@@ -475,6 +483,15 @@ pub(super) struct Checker {
 impl Checker {
     /// Reads `json` to its end. `true`: it holds `\u` escapes that may have to be replaced.
     pub(super) fn check(&mut self, json: &[u8]) -> Result<bool, Unfit> {
+        match self.check_form(json)? {
+            Form { is_in_range, .. } if !is_in_range => Err(Unfit::Number),
+            Form { suspect, .. } => Ok(suspect),
+        }
+    }
+
+    /// The same of everything but the size of numbers.
+    pub(super) fn check_form(&mut self, json: &[u8]) -> Result<Form, Unfit> {
+        let mut is_in_range = true;
         self.open.clear();
         let mut reader = Reader::new(json);
         let mut suspect = false;
@@ -508,7 +525,7 @@ impl Checker {
                         match number::Decimal::parse(scalar.of(json).raw) {
                             Ok(_) => {}
                             Err(number::Misread::Malformed) => return Err(Unfit::Malformed),
-                            Err(number::Misread::OutOfRange) => return Err(Unfit::Number),
+                            Err(number::Misread::OutOfRange) => is_in_range = false,
                         }
                     }
                 }
@@ -517,7 +534,10 @@ impl Checker {
             loop {
                 let Some(&close) = self.open.last() else {
                     return if reader.is_done() {
-                        Ok(suspect)
+                        Ok(Form {
+                            suspect,
+                            is_in_range,
+                        })
                     } else {
                         Err(Unfit::Malformed)
                     };

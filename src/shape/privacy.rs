@@ -386,7 +386,8 @@ impl Screen {
             return Err(reason::NOT_AN_OBJECT);
         }
         // Strictly, so that the rules and whoever reads the record later see the same values in it.
-        match self.checker.check(record) {
+        // A number that no column holds is for the mapper to find, which knows the field and the key.
+        match self.checker.check_form(record) {
             Ok(_) => {}
             Err(Unfit::Malformed) => return Err(reason::INVALID_JSON),
             Err(Unfit::TooDeep) => return Err(reason::TOO_DEEP),

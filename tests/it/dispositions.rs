@@ -446,6 +446,48 @@ async fn a_condition_sees_what_the_privacy_rules_keep_out() {
 }
 
 #[tokio::test]
+async fn a_number_that_no_column_holds_is_told_by_key_and_field_with_privacy_rules_too() {
+    let mut told = Vec::new();
+    for rules in [
+        "",
+        "privacy: {exclude: [ssn], hash: [who]}\n",
+        "privacy: {only: [id, a, l, key]}\n",
+    ] {
+        let world = World::new(&format!(
+            "primary_key: id\nwrite_disposition: merge\n{rules}"
+        ))
+        .await;
+        let number = |digits: &str| serde_json::from_str::<Value>(digits).unwrap();
+        let huge = number("1e5000");
+        let page = json!([[
+            {"id": 1, "a": {"n": huge}, "ssn": 1},
+            {"id": 2, "l": [huge], "who": "x"},
+            {"id": huge},
+            {"id": 4, "a": {"n": 4}},
+        ]]);
+        let outcome = world.sync(page).await;
+        assert_eq!(outcome.counters.rows_rejected, 3, "{rules}{outcome:?}");
+        told.push(
+            world
+                .json("select record_key as k, column_name as f, reason as why from rosterd.rejects order by column_name")
+                .await,
+        );
+    }
+    assert_eq!(told[0][0]["f"], "a.n", "{told:?}");
+    assert_eq!(told[0], told[1]);
+    assert_eq!(told[0], told[2]);
+
+    // Of a field that the rules keep out, nobody needs to know.
+    let world =
+        World::new("primary_key: id\nwrite_disposition: merge\nprivacy: {exclude: [ssn]}\n").await;
+    let huge: Value = serde_json::from_str("1e5000").unwrap();
+    let counters = world
+        .load(json!([[{"id": 1, "v": "a", "ssn": huge}]]))
+        .await;
+    assert_eq!(counters.rows_inserted, 1);
+}
+
+#[tokio::test]
 async fn a_preview_knows_which_records_are_gone() {
     let mut world = World::new(
         "primary_key: id\nwrite_disposition: merge\ndeletes: {mode: flag, when: .gone}\n",
