@@ -381,6 +381,25 @@ pub(super) fn update_changed(
     )
 }
 
+/// Gives rows that another mapping wrote, and that are what this one would write, its hash: once each, or
+/// every run would look into them. Not so where only the record is spelled otherwise, maybe each time.
+pub(super) fn refresh_hashes(
+    table: &TableName,
+    key: &[Ident],
+    guard: Option<&Guard>,
+    history: Option<&History>,
+) -> String {
+    let valid = history.map_or_else(String::new, |history| {
+        format!(" and {}", Validity::new(history).is_open("t."))
+    });
+    format!(
+        "update {table} as t set _row_hash = s._row_hash from {STAGE} as s where {}{valid}{} \
+         and octet_length(t._row_hash) = 16 and substr(t._row_hash, 1, 4) <> substr(s._row_hash, 1, 4)",
+        on_key(key),
+        unless_behind(guard)
+    )
+}
+
 /// Adds the staged rows whose key the table does not have.
 pub(super) fn insert_missing(table: &TableName, columns: &[Column], key: &[Ident]) -> String {
     let columns = all_columns(columns);

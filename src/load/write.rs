@@ -448,6 +448,7 @@ async fn merge(
         let guard = guard.as_ref();
         let written =
             super::scd2::merge(connection, table, &like.layout, history, guard, staged).await?;
+        refresh_hashes(connection, target, &key, guard).await?;
         drop_stage(connection).await?;
         return Ok(Written { behind, ..written });
     }
@@ -483,6 +484,9 @@ async fn merge(
                 .rows_affected()
         }
     };
+    if target.strategy == Strategy::Upsert {
+        refresh_hashes(connection, target, &key, guard.as_ref()).await?;
+    }
     let inserted = sqlx::query(sql::safe(sql::insert_missing(
         table,
         &like.layout.columns,
@@ -521,6 +525,22 @@ async fn count_behind(
         .await
         .map_err(Error::database("counting rows of older versions"))?;
     Ok(u64::try_from(count).unwrap_or_default())
+}
+
+/// Lets rows that another mapping wrote count as this one's, where nothing else of them differs.
+async fn refresh_hashes(
+    connection: &mut PgConnection,
+    target: Target<'_>,
+    key: &[Ident],
+    guard: Option<&Guard>,
+) -> Result<(), Error> {
+    let statement = sql::refresh_hashes(target.table, key, guard, target.history);
+    sqlx::query(sql::safe(statement))
+        .persistent(false)
+        .execute(connection)
+        .await
+        .map_err(Error::database("refreshing the hashes of rows"))?;
+    Ok(())
 }
 
 async fn drop_stage(connection: &mut PgConnection) -> Result<(), Error> {

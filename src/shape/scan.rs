@@ -409,7 +409,7 @@ pub(super) fn scan(
             record: u32::try_from(place).unwrap_or(u32::MAX),
             hash: match wanted.row_version {
                 Some(path) => version_hash(bytes, path),
-                None => xxh3_128_with_seed(bytes, wanted.seed),
+                None => record_hash(bytes, wanted.seed),
             },
             version: version.copied().flatten(),
             is_gone,
@@ -433,6 +433,13 @@ pub(super) fn scan(
         key_kinds,
         keys: Arc::new(keys),
     }
+}
+
+/// Hash of a record under one mapping. Its first four bytes are the mapping's, so that a row that only
+/// another mapping wrote can be told from one whose record differs.
+fn record_hash(record: &[u8], mapping: u64) -> u128 {
+    let hash = xxh3_128_with_seed(record, mapping);
+    (u128::from(mapping) << 96) | (hash >> 32)
 }
 
 /// Hash of the field that tells versions of a row apart. The mapping's version is not in it.

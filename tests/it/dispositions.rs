@@ -599,6 +599,40 @@ async fn records_that_give_way_to_a_later_version_are_counted() {
     }
 }
 
+#[tokio::test]
+async fn rows_that_another_mapping_would_write_alike_get_its_hash_once() {
+    for keys in [
+        "primary_key: id\nwrite_disposition: merge\n",
+        "primary_key: id\nwrite_disposition: {disposition: merge, strategy: scd2}\n",
+    ] {
+        let mut world = World::new(keys).await;
+        let page = |n: &str| {
+            let n: Value = serde_json::from_str(n).unwrap();
+            json!([[{"id": 1, "n": n}, {"id": 2, "n": 7.5}]])
+        };
+        world.load(page("1.5")).await;
+        let hashes = "select encode(_row_hash, 'hex') as h from hr.docs order by id";
+        let first = world.json(hashes).await;
+
+        world.configure(&format!("{keys}null_values: [nothing]\n"));
+        let counters = world.load(page("1.5")).await;
+        assert_eq!(changes(&counters), [0, 0, 2, 0], "{keys}");
+        let second = world.json(hashes).await;
+        for row in 0..2 {
+            assert_ne!(first[row], second[row], "{keys}");
+        }
+        // From here on the rows are known by their hash, and nothing is written.
+        let versions = world.versions("hr.docs").await;
+        let counters = world.load(page("1.5")).await;
+        assert_eq!(changes(&counters), [0, 0, 2, 0], "{keys}");
+        assert_eq!(world.versions("hr.docs").await, versions, "{keys}");
+        // Another spelling is no other mapping.
+        let counters = world.load(page("1.50")).await;
+        assert_eq!(changes(&counters), [0, 0, 2, 0], "{keys}");
+        assert_eq!(world.versions("hr.docs").await, versions, "{keys}");
+    }
+}
+
 /// Rows of absences, with the set that they belong to.
 const SETS: &str = "select who, day from hr.docs order by who, day";
 
