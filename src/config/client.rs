@@ -13,6 +13,7 @@ use super::{
     Secret,
     auth::{AuthFile, is_token},
     decode::{Period, Size, Tried, section, words},
+    hosts::Hosts,
     paginator::PaginatorFile,
     problem::Problems,
     source::{
@@ -52,6 +53,8 @@ section! {
         tls: Tried<TlsFile>; section,
         /// Largest body of an answer, decompressed. A larger one fails the run.
         max_body: Size = "64MiB",
+        /// Hosts besides that of `base_url` that a redirect may lead to, with credentials: another data centre, `*.example.com`. A redirect to any other place fails the run, and nothing is sent there.
+        redirect_hosts: Vec<String>,
         /// Lets `base_url` be plain http to a host that is not loopback: anyone on the way reads the key.
         allow_http: bool = "false",
     }
@@ -186,6 +189,11 @@ impl ClientFile {
             file.map(|file| file.resolve(node.nearest(&["limit_headers"]), problems))
         });
         let network = self.network(node, problems);
+        let redirect_hosts = Hosts::resolve(
+            self.redirect_hosts.as_deref().unwrap_or_default(),
+            node.nearest(&["redirect_hosts"]),
+            problems,
+        );
         let auth = match auth {
             Some(auth) => Some(auth?),
             None => None,
@@ -214,6 +222,7 @@ impl ClientFile {
             network,
             circuit: self.circuit.0.as_ref()?.resolve(),
             max_body: self.max_body.0,
+            redirect_hosts,
             allow_http: self.allow_http,
         })
     }

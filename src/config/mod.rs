@@ -81,6 +81,9 @@ mod path;
 
 pub mod problem;
 
+/// Hosts to which credentials may go.
+pub mod hosts;
+
 mod vars;
 
 mod effective;

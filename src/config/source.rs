@@ -17,6 +17,7 @@ use super::{
     decode::{Json, Short, Tried, section},
     endpoint::{Body, DottedPath, Endpoint, Method},
     family::{self, Draft},
+    hosts::Hosts,
     incremental::Incremental,
     jq::Program,
     parent::Parent,
@@ -67,6 +68,8 @@ pub struct Client {
     pub circuit: Option<CircuitRule>,
     /// Largest decoded body in bytes. Larger ones fail the run, whatever the API says of the length.
     pub max_body: u64,
+    /// Where redirects may lead besides the origin of `base_url`.
+    pub redirect_hosts: Hosts,
     /// Plain `http://` to a host that is not loopback.
     pub allow_http: bool,
 }

@@ -21,6 +21,7 @@ use super::{
     client::is_loopback,
     decode::{Period, Tried, section, words},
     endpoint::{DottedPath, Method, MethodFile},
+    hosts::Hosts,
     problem::Problems,
     secret::SecretJson,
     tree::Node,
@@ -47,33 +48,14 @@ pub struct TokenAuth {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BaseRule {
     pub path: DottedPath,
-    /// Host names; `*.` in front stands for any labels.
-    pub hosts: Vec<String>,
+    pub hosts: Hosts,
 }
 
 impl BaseRule {
-    /// Whether credentials may go there: https (or loopback), an admitted host, no odd port, no user.
+    /// Whether it can be the API's address, and credentials may go there.
     #[must_use]
     pub fn admits(&self, url: &Url) -> bool {
-        let local = is_loopback(url);
-        let plain = url.scheme() == "https" || url.scheme() == "http" && local;
-        let Some(host) = url.host_str().map(str::to_ascii_lowercase) else {
-            return false;
-        };
-        let named = self.hosts.iter().any(|pattern| {
-            let pattern = pattern.to_ascii_lowercase();
-            match pattern.strip_prefix('*') {
-                Some(suffix) => host.len() > suffix.len() && host.ends_with(suffix),
-                None => host == pattern,
-            }
-        });
-        plain
-            && named
-            && (local || url.port().is_none())
-            && url.username().is_empty()
-            && url.password().is_none()
-            && url.query().is_none()
-            && url.fragment().is_none()
+        self.hosts.admits(url) && url.query().is_none() && url.fragment().is_none()
     }
 }
 
@@ -550,27 +532,13 @@ impl SessionFile {
 
 impl LoginBaseFile {
     fn resolve(&self, node: &Node, problems: &mut Problems) -> BaseRule {
-        let fits = |pattern: &String| {
-            let (name, least) = match pattern.strip_prefix("*.") {
-                Some(rest) => (rest, 2),
-                None => (pattern.as_str(), 1),
-            };
-            let labels: Vec<&str> = name.split('.').collect();
-            labels.len() >= least
-                && labels.iter().all(|label| {
-                    let mut signs = label.bytes();
-                    !label.is_empty() && signs.all(|b| b.is_ascii_alphanumeric() || b == b'-')
-                })
-        };
-        if self.hosts.is_empty() || !self.hosts.iter().all(fits) {
-            node.nearest(&["hosts"]).wrong(
-                problems,
-                "expected names of hosts such as rest.example.com or *.example.com",
-            );
+        let at = node.nearest(&["hosts"]);
+        if self.hosts.is_empty() {
+            at.wrong(problems, "expected at least one name of a host");
         }
         BaseRule {
             path: self.path.clone(),
-            hosts: self.hosts.clone(),
+            hosts: Hosts::resolve(&self.hosts, at, problems),
         }
     }
 }

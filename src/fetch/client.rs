@@ -1,6 +1,6 @@
 //! The one place that builds an HTTP client and sends requests.
 //!
-//! reqwest's defaults are made for browsers: it follows redirects, tells the last URL (with the key
+//! reqwest's defaults are made for browsers: it follows redirects anywhere, tells the last URL (with the key
 //! in it) as `Referer`, retries on its own behind the limiter's back, waits for ever, and prints
 //! whole URLs in its errors. All of that is switched off here, and its errors do not leave this file.
 
@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use reqwest::{
-    Response,
+    Method, Response,
     header::{
         ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, LINK, LOCATION,
         RETRY_AFTER,
@@ -27,6 +27,7 @@ use super::{
     Address, Error, Trouble,
     address::{host_of, same_origin},
     auth::{Signed, Signer, header_name, secret_value},
+    link,
     quota::{self, Quota},
     request::Draft,
     retry::retry_after,
@@ -35,6 +36,7 @@ use crate::{
     clock,
     config::{
         self,
+        hosts::Hosts,
         source::{ProxyRule, QuotaHeaders},
     },
 };
@@ -46,6 +48,9 @@ const RESERVE: u64 = 4 << 20;
 const MOST_ADMITTED: usize = 4;
 
 const USER_AGENT: &str = concat!("rosterd/", env!("CARGO_PKG_VERSION"));
+
+/// Most redirects that one request follows.
+pub(super) const MOST_REDIRECTS: u32 = 5;
 
 /// Most bytes of an error's body that rules look at.
 const REFUSAL: u64 = 256 << 10;
@@ -61,6 +66,7 @@ pub(super) struct Client {
     max_body: u64,
     statuses: Vec<u16>,
     quota: Option<QuotaHeaders>,
+    redirect_hosts: Hosts,
 }
 
 /// A successful answer with its whole body.
@@ -172,6 +178,7 @@ impl Client {
             max_body: config.max_body,
             statuses: config.retry.statuses.clone(),
             quota: config.quota.clone(),
+            redirect_hosts: config.redirect_hosts.clone(),
         })
     }
 
@@ -194,16 +201,63 @@ impl Client {
 
     fn may_ask(&self, url: &Url) -> bool {
         let admitted = self.admitted.lock().unwrap_or_else(PoisonError::into_inner);
-        same_origin(&self.base, url) || admitted.iter().any(|base| same_origin(base, url))
+        same_origin(&self.base, url)
+            || admitted.iter().any(|base| same_origin(base, url))
+            || self.redirect_hosts.admits(url)
     }
 
-    /// Signs and sends a request, and waits for the headers of an answer whose status is good.
+    /// Signs and sends a request, follows redirects, and waits for the headers of an answer whose
+    /// status is good.
     pub(super) async fn send(&self, draft: &Draft, signer: Option<&Signer>) -> Result<Head, Error> {
-        let head = self.ask(draft, signer, None).await?;
-        match self.refusal(&head) {
-            Some(refusal) => Err(refusal),
-            None => Ok(head),
+        let mut moved = None;
+        for _ in 0..=MOST_REDIRECTS {
+            let draft = moved.as_ref().unwrap_or(draft);
+            let head = self.ask(draft, signer, None).await?;
+            let Some(refusal) = self.refusal(&head) else {
+                return Ok(head);
+            };
+            moved = Some(self.redirected(&head, draft, signer).ok_or(refusal)?);
         }
+        Err(Error::Redirects)
+    }
+
+    /// The request that a redirect asks for. `None`: the answer is no redirect, or must not be followed.
+    ///
+    /// 307 and 308 keep method and body, 303 asks with GET. What 301 and 302 make of a method other
+    /// than GET, clients do not agree on.
+    pub(super) fn redirected(
+        &self,
+        head: &Head,
+        draft: &Draft,
+        signer: Option<&Signer>,
+    ) -> Option<Draft> {
+        let keeps = match head.status() {
+            301 | 302 if draft.method == Method::GET => true,
+            307 | 308 => true,
+            303 => false,
+            _ => return None,
+        };
+        let mut url = location(head, &draft.url)?;
+        if !self.may_ask(&url) {
+            return None;
+        }
+        url.set_fragment(None);
+        if let Some(signer) = signer {
+            // Servers repeat the query that they were asked with.
+            signer.cut(&mut url);
+        }
+        let mut next = Draft {
+            url,
+            // A place that an answer names may tell anything; what was asked for is known.
+            shown: Some(draft.shown.as_ref().unwrap_or(&draft.url).clone()),
+            ..draft.clone()
+        };
+        if !keeps {
+            next.method = Method::GET;
+            next.body = None;
+            next.headers.remove(CONTENT_TYPE);
+        }
+        Some(next)
     }
 
     /// Signs and sends a request, and waits for the answer's headers, whatever they say.
@@ -258,11 +312,7 @@ impl Client {
         let Head { response, at, .. } = head;
         let status = response.status();
         if status.is_redirection() {
-            let host = response
-                .headers()
-                .get(LOCATION)
-                .and_then(|value| value.to_str().ok())
-                .and_then(|value| self.base.join(value).ok())
+            let host = location(head, &self.base)
                 .map_or_else(|| "an unreadable place".into(), |url| host_of(&url));
             return Some(Error::Redirect { host });
         }
@@ -404,6 +454,15 @@ impl Head {
             at: self.at.clone(),
         }
     }
+}
+
+/// Where a redirect leads.
+fn location(head: &Head, asked: &Url) -> Option<Url> {
+    let value = head.headers().get(LOCATION)?.to_str().ok()?;
+    if value.len() > link::MAX {
+        return None;
+    }
+    asked.join(value).ok()
 }
 
 /// reqwest takes the header away when it decodes.

@@ -74,8 +74,10 @@ pub enum Error {
     CircuitOpen { status: u16, left: Duration },
     #[error("the API asks to wait {} s, more than max_wait allows", after.as_secs())]
     RateLimited { after: Duration },
-    #[error("redirected to {host}; redirects are not followed")]
+    #[error("redirected to {host}, where this request must not be sent")]
     Redirect { host: Box<str> },
+    #[error("redirected again and again")]
+    Redirects,
     #[error(
         "the next link leads to {host}, away from the origin of base_url; nothing was sent there"
     )]
@@ -233,6 +235,7 @@ impl Error {
             | Self::NoStartValue
             | Self::BadPosition
             | Self::Redirect { .. }
+            | Self::Redirects
             | Self::ForeignLink { .. }
             | Self::BodyTooLarge { .. }
             | Self::WrongFormat { .. }
@@ -335,6 +338,7 @@ impl Error {
             | Self::CircuitOpen { .. }
             | Self::RateLimited { .. }
             | Self::Redirect { .. }
+            | Self::Redirects
             | Self::ForeignLink { .. }
             | Self::BodyTooLarge { .. }
             | Self::StreamBroken { .. }
@@ -473,6 +477,12 @@ impl Error {
             Self::Redirect { .. } => (
                 Class::SourceResponse,
                 "redirect_refused",
+                "put the final address into client.base_url and endpoint.path, or its host into client.redirect_hosts if it is the vendor's; a login page here means a wrong key",
+                false,
+            ),
+            Self::Redirects => (
+                Class::SourceResponse,
+                "redirect_loop",
                 "put the final address into client.base_url and endpoint.path; a login page here means a wrong key",
                 false,
             ),

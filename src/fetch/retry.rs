@@ -1,7 +1,7 @@
 //! Sends a request until it succeeds or must not be sent again. Judges nothing itself: what may be
 //! tried again stands in [`Error::retry`].
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
@@ -11,7 +11,7 @@ use super::{
     Api, Decision, Error,
     auth::Signer,
     circuit::Pass,
-    client::{Answer, Client, Head},
+    client::{Answer, Client, Head, MOST_REDIRECTS},
     credential::Credential,
     decode::{Decoded, Decoder},
     limiter::Permit,
@@ -195,7 +195,19 @@ impl Api {
         Ok(fetched?)
     }
 
+    /// One try: the request, and those that its redirects ask for.
     async fn attempt<'a>(&self, job: &'a Job) -> Result<(Judged, Permit), Failed<'a>> {
+        let mut draft = Cow::Borrowed(&job.draft);
+        for _ in 0..=MOST_REDIRECTS {
+            match self.hop(job, &draft).await? {
+                (Hop::Moved(next), _) => draft = Cow::Owned(next),
+                (Hop::Judged(judged), permit) => return Ok((judged, permit)),
+            }
+        }
+        Err(Error::Redirects.into())
+    }
+
+    async fn hop<'a>(&self, job: &'a Job, draft: &Draft) -> Result<(Hop, Permit), Failed<'a>> {
         let waiting = job.waits.begin(For::Limit);
         let mut permit = self
             .limiter
@@ -208,22 +220,23 @@ impl Api {
         let begun = Instant::now();
         let exchange = async {
             let total = job.decoder.is_stream().then_some(LONGEST_STREAM);
-            let head = match &job.elsewhere {
-                Some(client) => client.ask(&job.draft, None, total).await,
-                None => {
-                    let signer = job.credential.signer.as_ref();
-                    self.client.ask(&job.draft, signer, total).await
-                }
-            };
+            let (client, signer) = self.asked_by(job);
+            let head = client.ask(draft, signer, total).await;
             if !matches!(head, Err(Error::Transport { .. })) {
                 permit.answered();
             }
             let head = head?;
             self.heed(&head);
             failpoint::reach("fetch.after_headers");
+            // A rule for the status, and a status that is the end, say what it means.
+            let is_plain = job.rules.open(head.status(), head.headers()).is_empty()
+                && !job.ends.contains(&head.status());
+            if let (true, Some(next)) = (is_plain, client.redirected(&head, draft, signer)) {
+                return Ok(Hop::Moved(next));
+            }
             let judged = self.judge(head, job).await?;
             pass.accepted();
-            Ok(judged)
+            Ok(Hop::Judged(judged))
         };
         let judged = tokio::select! {
             biased;
@@ -266,7 +279,22 @@ pub(super) enum Judged {
     Open(Box<Head>),
 }
 
+/// What one request came to.
+enum Hop {
+    Judged(Judged),
+    /// Its answer asks for this one instead.
+    Moved(Draft),
+}
+
 impl Api {
+    /// Who sends a job's requests, and signs them.
+    fn asked_by<'j>(&'j self, job: &'j Job) -> (&'j Client, Option<&'j Signer>) {
+        match &job.elsewhere {
+            Some(client) => (client, None),
+            None => (&self.client, job.credential.signer.as_ref()),
+        }
+    }
+
     /// Takes an answer for what the rules, and else its status, say.
     async fn judge(&self, head: Head, job: &Job) -> Result<Judged, Error> {
         let open = job.rules.open(head.status(), head.headers());

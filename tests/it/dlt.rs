@@ -83,7 +83,7 @@ const STATEMENTS: &[Statement] = &[
     (
         "client",
         "an absolute path",
-        &["fetch::keys::a_key_goes_to_its_origin_only_and_is_shown_nowhere"],
+        &["apis::redirects::a_redirect_elsewhere_gets_nothing_and_one_in_a_circle_ends"],
         "followed anywhere",
     ),
     (

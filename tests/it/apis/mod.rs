@@ -47,6 +47,8 @@ mod paycor;
 
 mod personio;
 
+mod redirects;
+
 mod seven_shifts;
 
 mod successfactors;

@@ -85,10 +85,6 @@ async fn a_key_goes_to_its_origin_only_and_is_shown_nowhere() {
                 "redirect_refused",
             ),
             (
-                Fault::Redirect(format!("{}/v1/employees?x=1", api.url())),
-                "redirect_refused",
-            ),
-            (
                 Fault::Answer(
                     200,
                     "application/json",
