@@ -106,7 +106,7 @@ section! {
         /// Records. Too low: many small transactions; too high: more is lost when a run is cut.
         rows: NonZeroUsize = "10000",
         /// Bytes of records; bounds the memory of a run.
-        bytes: Size = "4MiB",
+        bytes: Size = "2MiB",
         /// Time since the last commit.
         wait: Period = "2s",
     }
