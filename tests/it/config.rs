@@ -155,7 +155,7 @@ fn a_source_has_the_defaults_of_dlt_and_those_of_the_reference() {
         Paginator::SinglePage
     ));
     assert_eq!(employees.batch.rows, 10_000);
-    assert_eq!(employees.batch.bytes, 4 << 20);
+    assert_eq!(employees.batch.bytes, 2 << 20);
     assert_eq!(employees.max_pages, 100_000);
     assert!(employees.schedule.is_none());
 }
