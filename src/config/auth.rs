@@ -143,7 +143,7 @@ variants! {
         Session(SessionFile) = "session",
     }
     default "bearer"
-    later ["jwt"]
+    refused ["jwt": "is a Python class of dlt; the kind is called `oauth2_jwt_bearer` here"]
 }
 
 section! {

@@ -58,7 +58,7 @@ section! {
         /// Lets `base_url` be plain http to a host that is not loopback: anyone on the way reads the key.
         allow_http: bool = "false",
     }
-    later ["session"]
+    refused ["session": "is a Python object of dlt; use `timeouts`, `retry`, `proxy` and `tls`"]
 }
 
 section! {

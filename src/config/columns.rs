@@ -1,6 +1,7 @@
 //! Section `columns`: what is known of a column before the first value comes, and how odd values are read.
 
 use chrono_tz::Tz;
+use indexmap::IndexMap;
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::Value;
 
@@ -187,11 +188,63 @@ section! {
         format: FormatFile,
         /// Strings that stand for null, such as `""` or `None`, in place of the resource's.
         null_values: Vec<String>,
+        /// Taken for dlt's sake: what the column means.
+        description: String,
+        /// Taken for dlt's sake: a matter of warehouses.
+        partition: bool,
+        /// As `partition`.
+        cluster: bool,
+        /// As `partition`.
+        sort: bool,
     }
-    later [
-        "name", "description", "partition", "cluster", "sort", "row_key", "parent_key", "root_key",
-        "variant", "references",
+    refused [
+        "name": "is the key under which the column stands",
+        "row_key": "marks columns that dlt makes",
+        "parent_key": "marks columns that dlt makes",
+        "root_key": "marks columns that dlt makes",
+        "variant": "marks columns that dlt makes",
     ]
+}
+
+section! {
+    /// What is known of the table of one list.
+    pub(super) struct NestedFile {
+        /// As `columns` of the resource, by the names in the list's elements. Rows of lists have no keys and marks of their own.
+        columns: IndexMap<String, ColumnFile>,
+    }
+    refused [
+        "primary_key": "does not go with a list: its rows are replaced with the record's row",
+        "merge_key": "does not go with a list: its rows are replaced with the record's row",
+        "write_disposition": "is that of the resource",
+    ]
+}
+
+impl NestedFile {
+    /// The hints of the list's table.
+    pub(super) fn resolve(
+        &self,
+        node: &Node,
+        problems: &mut Problems,
+    ) -> IndexMap<String, ColumnHint> {
+        let columns = self.columns.iter().flatten();
+        let hints = columns.map(|(name, file)| {
+            let at = node.nearest(&["columns", name]);
+            let hint = file.resolve(at, problems);
+            let marks = [
+                ("primary_key", hint.primary_key),
+                ("merge_key", hint.merge_key),
+                ("unique", hint.unique),
+                ("dedup_sort", hint.dedup_sort.is_some()),
+                ("hard_delete", hint.hard_delete),
+            ];
+            for (key, _) in marks.iter().filter(|(_, is_set)| *is_set) {
+                at.nearest(&[key])
+                    .wrong(problems, "rows of lists go with their record's row");
+            }
+            (name.clone(), hint)
+        });
+        hints.collect()
+    }
 }
 
 /// `true`, `false` or the name of a zone.

@@ -9,8 +9,16 @@ use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Environment, effective, from_named,
+    Environment,
+    client::ClientFile,
+    columns::ColumnFile,
+    decode::Refused,
+    effective, from_named,
+    incremental::IncrementalFile,
     problem::{Place, Problems},
+    resource::ResourceFile,
+    source::SourceFile,
+    token::ClientCredentialsFile,
     tree::{Node, join},
 };
 
@@ -34,41 +42,17 @@ pub struct Change {
     pub what: String,
 }
 
-/// Hints that only dlt has a use for, by where they stand, and why nothing is lost without them.
+/// Keys that a configuration takes for dlt's sake only, and why nothing is lost without them. Those
+/// that it refuses are told by the sections themselves.
 const DROPPED: &[(Section, &str, &str)] = &[
     (Section::Source, "type", "is dlt's"),
-    (Section::Source, "section", "names dlt's own settings"),
     (
         Section::Source,
         "root_key",
         "rows of lists always know their root row (`_rosterd_root_id`)",
     ),
-    (
-        Section::Source,
-        "schema",
-        "is a Python object; use `columns`",
-    ),
-    (
-        Section::Source,
-        "parallelized",
-        "resources run side by side under `client.limits`",
-    ),
-    (
-        Section::Client,
-        "session",
-        "is a Python object; use `client.timeouts`, `client.retry` and the keys for TLS",
-    ),
-    (Section::Auth, "session", "is a Python object"),
-    (
-        Section::Auth,
-        "access_token",
-        "tokens are asked for and kept by rosterd",
-    ),
-    (
-        Section::Resource,
-        "parallelized",
-        "resources run side by side under `client.limits`",
-    ),
+    (Section::Source, "parallelized", SIDE_BY_SIDE),
+    (Section::Resource, "parallelized", SIDE_BY_SIDE),
     (
         Section::Resource,
         "file_format",
@@ -76,24 +60,17 @@ const DROPPED: &[(Section, &str, &str)] = &[
     ),
     (
         Section::Resource,
-        "table_format",
-        "tables are Postgres tables",
-    ),
-    (
-        Section::Resource,
         "references",
-        "rosterd makes no foreign keys between resources",
+        "rosterd makes no foreign keys between resources, nor does dlt in Postgres",
     ),
     (
-        Section::Resource,
-        "nested_hints",
-        "not carried over; see `columns` and `max_table_nesting`",
+        Section::Column,
+        "description",
+        "stands in dlt's schema only",
     ),
-    (
-        Section::Resource,
-        "incremental",
-        "a Python object; write `endpoint.incremental`",
-    ),
+    (Section::Column, "partition", WAREHOUSES),
+    (Section::Column, "cluster", WAREHOUSES),
+    (Section::Column, "sort", WAREHOUSES),
     (
         Section::Incremental,
         "primary_key",
@@ -106,13 +83,31 @@ const DROPPED: &[(Section, &str, &str)] = &[
     ),
 ];
 
+const SIDE_BY_SIDE: &str = "resources run side by side under `client.limits`";
+const WAREHOUSES: &str = "a matter of warehouses";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Section {
     Source,
     Client,
     Auth,
     Resource,
+    Column,
     Incremental,
+}
+
+impl Section {
+    /// Keys that the section refuses, with the reason.
+    fn refused(self) -> Refused {
+        match self {
+            Self::Source => SourceFile::REFUSED,
+            Self::Client => ClientFile::REFUSED,
+            Self::Auth => ClientCredentialsFile::REFUSED,
+            Self::Resource => ResourceFile::REFUSED,
+            Self::Column => ColumnFile::REFUSED,
+            Self::Incremental => IncrementalFile::REFUSED,
+        }
+    }
 }
 
 /// Reads a dictionary, JSON or YAML, of one source. `name`: what the source is called when it does not say so itself.
@@ -306,6 +301,7 @@ impl Converter {
     /// A resource or the defaults of all.
     fn resource(&mut self, resource: &mut Map<String, Value>, path: &str) {
         self.drop_hints(resource, Section::Resource, path);
+        self.columns(resource, &join(path, "columns"));
         let Some(Value::Object(endpoint)) = resource.get_mut("endpoint") else {
             return;
         };
@@ -342,6 +338,26 @@ impl Converter {
             self.response_actions(actions, &join(&path, "response_actions"));
             if actions.is_empty() {
                 endpoint.shift_remove("response_actions");
+            }
+        }
+    }
+
+    /// Hints of columns, which may be a list of maps with names.
+    fn columns(&mut self, resource: &mut Map<String, Value>, path: &str) {
+        let Some(columns) = resource.get_mut("columns") else {
+            return;
+        };
+        if let Value::Array(list) = columns {
+            let named = list.iter_mut().filter_map(|column| {
+                let name = column.as_object_mut()?.shift_remove("name")?;
+                Some((name.as_str()?.to_owned(), column.take()))
+            });
+            *columns = Value::Object(named.collect());
+        }
+        for (name, column) in columns.as_object_mut().into_iter().flatten() {
+            if let Value::Object(column) = column {
+                column.shift_remove("name");
+                self.drop_hints(column, Section::Column, &join(path, name));
             }
         }
     }
@@ -497,8 +513,10 @@ impl Converter {
     }
 
     fn drop_hints(&mut self, map: &mut Map<String, Value>, section: Section, path: &str) {
-        for (place, key, why) in DROPPED {
-            if *place == section && map.shift_remove(*key).is_some() {
+        let dropped = DROPPED.iter().filter(|(place, ..)| *place == section);
+        let dropped = dropped.map(|(_, key, why)| (*key, *why));
+        for (key, why) in dropped.chain(section.refused().iter().copied()) {
+            if map.shift_remove(key).is_some() {
                 self.tell(&join(path, key), format!("left out: {why}"));
             }
         }
@@ -638,7 +656,6 @@ fn reference(variable: &str) -> Value {
 fn instead_of(key: &str) -> &'static str {
     match key {
         "filter" | "map" | "yield_map" => "; write this step as a jq program",
-        "convert" => "; see `incremental.format`",
         _ => "",
     }
 }

@@ -165,7 +165,7 @@ section! {
         /// Taken for dlt's sake, where it is false.
         allow_external_schedulers: bool = "false",
     }
-    later ["convert"]
+    refused ["convert": "is a Python function of dlt; `format` says how cursor values are spelled"]
 }
 
 words! {

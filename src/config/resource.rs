@@ -9,7 +9,7 @@ use url::Url;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::{
-    columns::{ColumnFile, ColumnHint, DetectFile, TextFile},
+    columns::{ColumnFile, ColumnHint, DetectFile, NestedFile, TextFile},
     contract::{Contract, ContractShort},
     decode::{Json, OneOrMany, Period, Short, Size, Tried, section},
     deletes::DeletesShort,
@@ -81,6 +81,8 @@ section! {
         max_table_nesting: u32,
         /// What is known of columns beforehand, by the column's name (`address__city`) or the field's (`address.city`).
         columns: IndexMap<String, ColumnFile>,
+        /// What is known of the tables of lists (`max_table_nesting` above 0), by the list's field: `jobs`, `address.phones`, `jobs.tasks` for a list in the elements of another.
+        nested_hints: IndexMap<String, NestedFile>,
         /// What may become of the table's shape once its first load is done: `evolve`, `freeze`, `discard_row`, `discard_value`, or a map. Left out: as the source says.
         schema_contract: ContractShort,
         /// Strings that stand for null in every column without `null_values` of its own, keys excepted: `""`, `None`.
@@ -93,10 +95,16 @@ section! {
         privacy: Tried<PrivacyFile>; section,
         /// How long rows are kept.
         retention: Tried<RowRetentionFile>,
+        /// Taken for dlt's sake: resources run side by side, and known pages are fetched ahead, under `client.limits`.
+        parallelized: bool,
+        /// Taken for dlt's sake: rows always go to Postgres by `COPY`.
+        file_format: String,
+        /// Taken for dlt's sake, which makes no foreign keys of them either.
+        references: Vec<Json>,
     }
-    later [
-        "parallelized",
-        "nested_hints", "references", "file_format", "table_format", "incremental",
+    refused [
+        "table_format": "names a format of data lakes; tables are Postgres tables",
+        "incremental": "is a Python object of dlt; write `endpoint.incremental`",
     ]
 }
 
@@ -494,6 +502,7 @@ impl ResourceFile {
             },
             max_table_nesting: self.max_table_nesting,
             columns,
+            nested_hints: self.nested_hints(node, problems),
             schema_contract: self
                 .schema_contract
                 .as_ref()
@@ -638,6 +647,33 @@ impl ResourceFile {
             hints.insert(name.clone(), hint);
         }
         hints
+    }
+
+    /// Hints by the list's field.
+    fn nested_hints(
+        &self,
+        node: &Node,
+        problems: &mut Problems,
+    ) -> IndexMap<String, IndexMap<String, ColumnHint>> {
+        let node = node.nearest(&["nested_hints"]);
+        let lists = self.nested_hints.as_ref();
+        if lists.is_some_and(|lists| !lists.is_empty())
+            && self.max_table_nesting.is_none_or(|levels| levels == 0)
+        {
+            node.wrong(
+                problems,
+                "no list has a table: set `max_table_nesting` above 0",
+            );
+        }
+        let lists = lists.into_iter().flatten();
+        lists
+            .map(|(field, file)| {
+                (
+                    field.clone(),
+                    file.resolve(node.nearest(&[field]), problems),
+                )
+            })
+            .collect()
     }
 }
 

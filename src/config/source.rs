@@ -218,6 +218,8 @@ pub struct Resource {
     pub max_table_nesting: Option<u32>,
     /// By the name of the column or of the field, as configured.
     pub columns: IndexMap<String, ColumnHint>,
+    /// The same for the tables of lists, by the list's field.
+    pub nested_hints: IndexMap<String, IndexMap<String, ColumnHint>>,
     pub schema_contract: Contract,
     /// Strings that stand for null where a column says nothing else.
     pub null_values: Vec<String>,
@@ -486,8 +488,16 @@ section! {
         resources: Vec<Tried<Short<ResourceFile>>>; required,
         /// What all resources have in common. A resource's own key replaces the one here; in `endpoint`, `params` and `json`, and in `columns`, keys are merged one by one.
         resource_defaults: Tried<ResourceFile>,
+        /// Taken for dlt's sake, as in a resource.
+        parallelized: bool,
+        /// Taken for dlt's sake: rows of lists always know their root row, in `_rosterd_root_id`.
+        root_key: bool,
     }
-    later ["name", "section", "root_key", "schema", "parallelized"]
+    refused [
+        "name": "is the key under which the source stands",
+        "section": "names dlt's own settings",
+        "schema": "is a Python object of dlt; use `columns`",
+    ]
 }
 
 /// What a source takes from the rest of the file.

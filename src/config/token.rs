@@ -197,7 +197,10 @@ section! {
         /// How it is written there. Left out: `Bearer {token}` in a header, `{token}` elsewhere.
         template: String,
     }
-    later ["access_token", "session"]
+    refused [
+        "access_token": "does not stand in the file: tokens are asked for and kept by rosterd",
+        "session": "is a Python object of dlt",
+    ]
 }
 
 section! {

@@ -72,6 +72,8 @@ pub struct MapSpec {
     pub mapping_version: u64,
     /// What the configuration says of columns, by name of column or field.
     pub columns: IndexMap<String, ColumnHint>,
+    /// The same for the tables of lists, by the list's field.
+    pub nested_hints: IndexMap<String, IndexMap<String, ColumnHint>>,
     /// Strings that stand for null where a column says nothing else.
     pub null_values: Vec<String>,
     pub detect: Detect,
@@ -83,6 +85,7 @@ pub struct MapSpec {
 /// A column of the table whose type cannot become the one that the configuration gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conflict {
+    pub table: String,
     pub column: String,
     pub found: Kind,
     pub wanted: Kind,
@@ -349,11 +352,17 @@ impl Mapper {
         mapper
     }
 
-    /// The first column of the table, if any, that the configuration wants to be of another type
+    /// The first column of the table or of those of its lists, if any, that the configuration wants to be of another type
     /// and that cannot be widened to it. Such a table is not to be written.
     #[must_use]
     pub fn conflict(&self) -> Option<&Conflict> {
-        self.conflict.as_ref()
+        let nest = self.nest.as_ref();
+        self.conflict.as_ref().or_else(|| nest?.conflict())
+    }
+
+    /// Whether the hints keep the field at `path` in one column, whatever it holds.
+    pub(super) fn keeps_whole(&self, path: &[String]) -> bool {
+        self.hints.kind_of(path).is_some()
     }
 
     /// The columns as they are now. Grows and widens in [`Mapper::encode`], its revision counting.
@@ -1069,6 +1078,7 @@ impl Mapper {
                 let is_key = (0..self.keys.len()).any(|part| self.key_path(part) == column.path);
                 if is_key || column.kind.join(wanted) != wanted {
                     self.conflict.get_or_insert(Conflict {
+                        table: self.spec.table.clone(),
                         column: column.name.clone(),
                         found: column.kind,
                         wanted,

@@ -8,14 +8,16 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
+use indexmap::IndexMap;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::encode::{Encoded, MapSpec, Mapper, Stamp};
+use super::encode::{Conflict, Encoded, MapSpec, Mapper, Stamp};
 use super::hashed::HASHED_KEY_COLUMN;
 use super::hint::Hints;
 use super::json::{Extent, Malformed, Reader, Token, unescape};
 use super::{Breach, Column, Declared, Family, Kind, Layout, Reject, name};
 use crate::config::{
+    columns::ColumnHint,
     contract::{Contract, Terms},
     endpoint::{DottedPath, Step},
     source::HASHED_KEY,
@@ -251,7 +253,7 @@ impl Nest {
                 };
                 let mut path = Vec::new();
                 id = hex(number);
-                match work.object(record, number, &mut path, 0, 0, &mut out) {
+                match work.object(record, number, &mut path, 0, Owner::ROOT, &mut out) {
                     Ok(()) => {
                         finish(&mut out, &[(ID_FIELD, format!("\"{id}\""))]);
                         rooted.body.extend_from_slice(&out);
@@ -339,6 +341,20 @@ impl Nest {
         }
     }
 
+    /// What the configuration says of the lists at `path`.
+    fn hints_of(&self, path: &[String]) -> IndexMap<String, ColumnHint> {
+        let field = name::list_parts(path).join(".");
+        self.spec
+            .nested_hints
+            .get(&field)
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    pub(super) fn conflict(&self) -> Option<&Conflict> {
+        self.tables.iter().find_map(|child| child.mapper.conflict())
+    }
+
     fn add(&mut self, path: Vec<String>, known: Option<(String, Vec<Column>)>) -> usize {
         // A table that this run makes takes its columns as they come, as the root table did.
         let contract = match known {
@@ -366,6 +382,7 @@ impl Nest {
             null_values: self.spec.null_values.clone(),
             detect: self.spec.detect,
             nul: self.spec.nul,
+            columns: self.hints_of(&path),
             table: table.clone(),
             contract,
             ..MapSpec::default()
@@ -380,6 +397,25 @@ impl Nest {
         });
         place
     }
+}
+
+/// The table that the object in hand is a row of.
+#[derive(Debug, Clone, Copy)]
+struct Owner {
+    /// Lists that the object stands in.
+    level: u32,
+    /// `None`: the root table.
+    table: Option<usize>,
+    /// Steps from the root to the row's own fields.
+    base: usize,
+}
+
+impl Owner {
+    const ROOT: Self = Self {
+        level: 0,
+        table: None,
+        base: 0,
+    };
 }
 
 /// The taking apart of one record.
@@ -399,7 +435,7 @@ impl Work<'_> {
         parent: u128,
         path: &mut Vec<String>,
         depth: usize,
-        level: u32,
+        owner: Owner,
         out: &mut Vec<u8>,
     ) -> Result<(), Malformed> {
         out.push(b'{');
@@ -414,17 +450,16 @@ impl Work<'_> {
             out.push(b'"');
             out.extend_from_slice(name);
             out.extend_from_slice(b"\":");
-            // Hints name columns of the root table.
-            let is_whole = level == 0 && self.hints.kind_of(path).is_some();
+            let is_whole = self.keeps_whole(path, owner);
             match value.token {
                 Token::Object if depth < MAX_LEVELS && !is_whole => {
-                    self.object(raw, parent, path, depth + 1, level, out)?;
+                    self.object(raw, parent, path, depth + 1, owner, out)?;
                     out.push(b'}');
                 }
-                Token::Array if level < self.nest.levels && !is_whole => {
+                Token::Array if owner.level < self.nest.levels && !is_whole => {
                     match self.nest.table(path) {
                         Home::Table(table) => {
-                            self.list(raw, table, parent, path, level)?;
+                            self.list(raw, table, parent, path, owner.level)?;
                             out.extend_from_slice(b"null");
                         }
                         Home::Column => out.extend_from_slice(raw),
@@ -443,6 +478,18 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// Whether a column of the row takes the field at `path` as it is.
+    fn keeps_whole(&self, path: &[String], owner: Owner) -> bool {
+        match owner.table {
+            None => self.hints.kind_of(path).is_some(),
+            Some(table) => {
+                let own = path.get(owner.base..).unwrap_or_default();
+                let table = self.nest.tables.get(table);
+                table.is_some_and(|child| child.mapper.keeps_whole(own))
+            }
+        }
+    }
+
     fn list(
         &mut self,
         list: &[u8],
@@ -457,6 +504,11 @@ impl Work<'_> {
             seed.extend_from_slice(part.as_bytes());
         }
         path.push(ELEMENT.to_owned());
+        let owner = Owner {
+            level: level + 1,
+            table: Some(table),
+            base: path.len(),
+        };
         let stem = seed.len();
         for (index, element) in elements(list)?.into_iter().enumerate() {
             seed.truncate(stem);
@@ -467,7 +519,7 @@ impl Work<'_> {
                 .unwrap_or_default();
             let mut out = Vec::with_capacity(raw.len() + 160);
             match element.token {
-                Token::Object => self.object(raw, id, path, 0, level + 1, &mut out)?,
+                Token::Object => self.object(raw, id, path, 0, owner, &mut out)?,
                 token => {
                     // What is no object is given a name, as in dlt.
                     let (name, quote): (&[u8], &[u8]) = match token {
@@ -478,7 +530,7 @@ impl Work<'_> {
                     let parts: [&[u8]; 6] = [b"{\"", name, b"\":", quote, raw, quote];
                     let mut wrapped = parts.concat();
                     wrapped.push(b'}');
-                    self.object(&wrapped, id, path, 0, level + 1, &mut out)?;
+                    self.object(&wrapped, id, path, 0, owner, &mut out)?;
                 }
             }
             let quoted = |id| format!("\"{}\"", hex(id));

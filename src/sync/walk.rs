@@ -35,7 +35,10 @@ use crate::{
     failpoint,
     fault::Fault,
     fetch::{Course, Tally},
-    load::{deletes::Census, sql::Ident},
+    load::{
+        deletes::Census,
+        sql::{Ident, TableName},
+    },
     record::{Claim, Counters, Ending, Mode},
     shape::{Bounds, CursorRule, CursorValue, Kind, Layout, MapSpec, Mapper, identifier},
 };
@@ -81,7 +84,7 @@ pub(super) async fn run(
     walker.feed_flaw = flaw;
     if let Some(conflict) = walker.mapper.conflict() {
         return Err(crate::load::Error::HintedType {
-            table: store.table.to_string(),
+            table: TableName::new(store.table.schema.name(), &conflict.table).to_string(),
             column: conflict.column.clone(),
             found: conflict.found.sql(),
             wanted: conflict.wanted.sql(),
@@ -818,6 +821,7 @@ pub(super) fn map_spec(resource: &Resource) -> MapSpec {
         numbered: resource.write_disposition == WriteDisposition::Append || history.is_some(),
         mapping_version: mapping_version(resource),
         columns: resource.columns.clone(),
+        nested_hints: resource.nested_hints.clone(),
         null_values: resource.null_values.clone(),
         detect: resource.detect,
         nul: resource.nul,
@@ -850,6 +854,9 @@ fn mapping_version(resource: &Resource) -> u64 {
         resource.nul,
         resource.privacy.fingerprint()
     );
+    if !resource.nested_hints.is_empty() {
+        meaning += &format!(" {:?}", resource.nested_hints);
+    }
     if resource.partial_records {
         // What a record leaves out means something else.
         meaning += " partial";

@@ -321,15 +321,28 @@ fn every_problem_is_told_with_its_place_and_all_of_them_at_once() {
             vec![("7:31", "sources.hr.resources[0].endpoint.paginator", "did you mean `offset`")],
         ),
         (
-            "keys of dlt that are not built yet",
+            "keys of dlt that have no meaning in a file",
             source(
                 "auth: {type: jwt}",
-                "- name: a\n  parallelized: true\n  endpoint: {paginator: single_page, response_actions: [], incremental: {cursor_path: u, convert: x, start_param: s}}",
+                "- name: a\n  table_format: iceberg\n  columns: {x: {row_key: true}}\n  endpoint: {paginator: single_page, response_actions: [], incremental: {cursor_path: u, convert: x, start_param: s}}",
             ),
             vec![
-                ("5:20", "sources.hr.client.auth.type", "`jwt` is not supported yet"),
-                ("8:9", "sources.hr.resources[0].parallelized", "`parallelized` is not supported yet"),
-                ("9:96", "sources.hr.resources[0].endpoint.incremental.convert", "`convert` is not supported yet"),
+                ("5:20", "sources.hr.client.auth.type", "`jwt` is a Python class of dlt; the kind is called `oauth2_jwt_bearer` here"),
+                ("8:9", "sources.hr.resources[0].table_format", "names a format of data lakes"),
+                ("9:23", "sources.hr.resources[0].columns.x.row_key", "marks columns that dlt makes"),
+                ("10:96", "sources.hr.resources[0].endpoint.incremental.convert", "is a Python function of dlt"),
+            ],
+        ),
+        (
+            "hints for rows of lists that have no tables, and marks that only records have",
+            source(
+                "paginator: single_page",
+                "- name: a\n  write_disposition: append\n  max_table_nesting: 1\n  nested_hints:\n    jobs: {columns: {pay: {unique: true}}, primary_key: id}\n- name: b\n  write_disposition: append\n  nested_hints: {jobs: {columns: {pay: {data_type: decimal}}}}",
+            ),
+            vec![
+                ("11:42", "sources.hr.resources[0].nested_hints.jobs.columns.pay.unique", "rows of lists go with their record's row"),
+                ("11:50", "sources.hr.resources[0].nested_hints.jobs.primary_key", "does not go with a list"),
+                ("14:23", "sources.hr.resources[1].nested_hints", "set `max_table_nesting` above 0"),
             ],
         ),
         (
@@ -964,6 +977,26 @@ fn an_incremental_that_nothing_asks_for_is_told() {
         ));
         assert_eq!(config.warnings.len(), warnings, "{endpoint}");
     }
+}
+
+#[test]
+fn keys_that_do_nothing_are_taken_for_the_sake_of_dlt() {
+    let config = load(
+        &source(
+            "paginator: single_page",
+            "- {name: a, parallelized: true, file_format: parquet, references: [{referenced_table: b, columns: [b_id], referenced_columns: [id]}], \
+             columns: {x: {description: d, partition: true, cluster: true, sort: true}}, \
+             endpoint: {incremental: {cursor_path: u, start_param: s, primary_key: id, allow_external_schedulers: false}}}",
+        )
+        .replace("    resources:", "    parallelized: true\n    root_key: true\n    resources:"),
+    );
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    let wrong = source("paginator: single_page", "- {name: a, parallelized: much}");
+    assert!(
+        refused(&wrong)
+            .to_string()
+            .contains("parallelized: expected true or false")
+    );
 }
 
 /// A file in which every key of the schema stands as null and every section has one unknown key.

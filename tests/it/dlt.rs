@@ -60,7 +60,7 @@ const STATEMENTS: &[Statement] = &[
         "whole",
         "parallelized",
         &["from_dlt::each_stricter_rule_is_told_with_its_place_and_without_a_value"],
-        "| `parallelized` |",
+        "| `parallelized`, ",
     ),
     (
         "whole",

@@ -91,6 +91,16 @@ fn each_stricter_rule_is_told_with_its_place_and_without_a_value() {
         ),
         (
             client,
+            r#"{"name": "a", "columns": [{"name": "id", "primary_key": true, "row_key": true}], "endpoint": {"data_selector": "d"}}"#,
+            Some("sources.hr.resources[0].columns.id.row_key: left out: marks columns"),
+        ),
+        (
+            client,
+            r#"{"name": "a", "max_table_nesting": 1, "nested_hints": {"jobs": {"columns": {"pay": {"data_type": "decimal"}}}}, "endpoint": {"data_selector": "d"}}"#,
+            None,
+        ),
+        (
+            client,
             r#"{"name": "a", "processing_steps": [{"filter": "<function f at 0x7f3c>"}], "endpoint": {"data_selector": "d"}}"#,
             Some(
                 "sources.hr.resources[0].processing_steps[0].filter: a Python object: left out; write this step as a jq program",
@@ -100,7 +110,7 @@ fn each_stricter_rule_is_told_with_its_place_and_without_a_value() {
             client,
             r#"{"name": "a", "endpoint": {"data_selector": "d", "incremental": {"cursor_path": "u", "initial_value": "2020-01-01", "start_param": "s", "convert": "<function <lambda> at 0x7f>"}}}"#,
             Some(
-                "endpoint.incremental.convert: a Python object: left out; see `incremental.format`",
+                "endpoint.incremental.convert: left out: is a Python function of dlt; `format` says",
             ),
         ),
         (

@@ -283,6 +283,18 @@ fn dispositions() -> Vec<Key> {
             ],
         ),
         key(
+            &["nested_hints", "nested_hints.<name>.columns"],
+            [
+                &format!("{MERGE}max_table_nesting: 1\n"),
+                &format!(
+                    "{MERGE}max_table_nesting: 1\nnested_hints: {{v: {{columns: {{a: {{data_type: text}}}}}}}}\n"
+                ),
+            ],
+            &[r#"[{"id": 1, "v": [{"a": 1}]}]"#],
+            "select a from hr.docs__v",
+            [json!([{"a": 1}]), json!([{"a": "1"}])],
+        ),
+        key(
             &["source.max_table_nesting"],
             [MERGE, &format!("max_table_nesting: 1\n---\n{MERGE}")],
             &[r#"[{"id": 1, "v": ["a"]}]"#],
@@ -719,6 +731,22 @@ const ELSEWHERE: &[(&str, &str)] = &[
         "batch.wait",
         "keys::rows_in_hand_are_committed_at_each_of_the_three_bounds",
     ),
+    (
+        "columns.<name>.description",
+        "config::keys_that_do_nothing_are_taken_for_the_sake_of_dlt",
+    ),
+    (
+        "columns.<name>.partition",
+        "config::keys_that_do_nothing_are_taken_for_the_sake_of_dlt",
+    ),
+    (
+        "columns.<name>.cluster",
+        "config::keys_that_do_nothing_are_taken_for_the_sake_of_dlt",
+    ),
+    (
+        "columns.<name>.sort",
+        "config::keys_that_do_nothing_are_taken_for_the_sake_of_dlt",
+    ),
 ];
 
 fn all() -> Vec<Key> {
@@ -743,6 +771,7 @@ fn every_key_of_the_reference_that_is_about_rows_has_its_row_here() {
         "batch",
         "max_table_nesting",
         "columns",
+        "nested_hints",
         "schema_contract",
         "null_values",
         "detect",

@@ -248,3 +248,50 @@ async fn a_resource_that_gets_another_table_gets_other_tables_of_lists() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hints_give_the_tables_of_lists_their_types_from_the_start_and_later() {
+    let hints = "nested_hints:\n  jobs: {columns: {pay: {data_type: decimal}, since: {data_type: date, format: \"%d.%m.%Y\"}, note: {data_type: text}, at: {data_type: json}}}\n  jobs.tasks: {columns: {hours: {data_type: text, nullable: false}}}\n";
+    let types = "select table_name || '.' || column_name as c, data_type as t from information_schema.columns where table_schema = 'hr' and table_name like 'docs\\_\\_%' and column_name not like '\\_%' order by 1";
+    let first = r#"[{"id": 1, "jobs": [{"pay": 7, "since": "02.01.2024", "at": {"city": "Oslo"}, "tasks": [{"hours": 5}]}]}]"#;
+    let hinted = json!([
+        {"c": "docs__jobs.at", "t": "jsonb"},
+        {"c": "docs__jobs.note", "t": "text"},
+        {"c": "docs__jobs.pay", "t": "numeric"},
+        {"c": "docs__jobs.since", "t": "date"},
+        {"c": "docs__jobs__tasks.hours", "t": "text"},
+    ]);
+
+    let docs = Documents::new(&format!("{MERGE}{hints}")).await;
+    docs.load(first).await;
+    assert_eq!(docs.json(types).await, hinted);
+    assert_eq!(
+        docs.json("select pay, since, at, hours from hr.docs__jobs j join hr.docs__jobs__tasks t on t._rosterd_parent_id = j._rosterd_id").await,
+        json!([{"pay": 7, "since": "2024-01-02", "at": {"city": "Oslo"}, "hours": "5"}])
+    );
+
+    // Hints that come to a table which is there change it, and the rows in it.
+    let mut docs = Documents::new(MERGE).await;
+    let page = r#"[{"id": 1, "jobs": [{"pay": 7, "tasks": [{"hours": 5}]}]}]"#;
+    docs.load(page).await;
+    docs.configure(&format!(
+        "{MERGE}nested_hints: {{jobs: {{columns: {{pay: {{data_type: decimal}}}}}}, jobs.tasks: {{columns: {{hours: {{data_type: text}}}}}}}}\n"
+    ));
+    docs.load(page).await;
+    assert_eq!(
+        docs.json(types).await,
+        json!([{"c": "docs__jobs.pay", "t": "numeric"}, {"c": "docs__jobs__tasks.hours", "t": "text"}])
+    );
+    assert_eq!(
+        docs.json("select hours from hr.docs__jobs__tasks").await,
+        json!([{"hours": "5"}])
+    );
+
+    // One that no value could follow is refused, and names the list's table.
+    docs.configure(&format!(
+        "{MERGE}nested_hints: {{jobs: {{columns: {{pay: {{data_type: date}}}}}}}}\n"
+    ));
+    let (status, log) = docs.sync(page).await;
+    assert_eq!(status, "failed");
+    assert!(log.contains("docs__jobs"), "{log}");
+}

@@ -3,7 +3,7 @@
 use schemars::{Schema, json_schema};
 use serde_json::{Map, Value};
 
-use super::closest;
+use super::{Refused, closest};
 use crate::config::{
     problem::Problems,
     tree::{Content, Node},
@@ -13,19 +13,24 @@ use crate::config::{
 ///
 /// `key: Type` may be left out (`Option<Type>`), `key: Type = "default"` has a default, written as in the
 /// file, `key: Type; required` must be there, `key: Type; section` is a section that may be left out whole.
-/// `later [...]` lists keys of dlt that are refused as not supported yet.
+/// `refused [...]` lists keys of dlt that are refused, each with the reason: `"key": "is ..."`.
 macro_rules! section {
     (
         $(#[doc = $doc:expr])*
         $vis:vis struct $name:ident {
             $( $(#[doc = $field_doc:expr])* $field:ident : $ty:ty $(= $default:literal)? $(; $mode:ident)? , )*
         }
-        $( later [ $( $later:literal ),* $(,)? ] )?
+        $( refused [ $( $refused:literal : $why:literal ),* $(,)? ] )?
     ) => {
         $(#[doc = $doc])*
         #[derive(Debug, Clone)]
         $vis struct $name {
             $( $(#[doc = $field_doc])* $vis $field: $crate::config::decode::section!(@type $ty $(, $default)? $(; $mode)?), )*
+        }
+
+        impl $name {
+            /// Keys of dlt that have no meaning here.
+            $vis const REFUSED: $crate::config::decode::Refused = &[ $( $( ($refused, $why) ),* )? ];
         }
 
         impl $crate::config::decode::Decode for $name {
@@ -34,8 +39,7 @@ macro_rules! section {
                 problems: &mut $crate::config::problem::Problems,
             ) -> Option<Self> {
                 const KEYS: &[&str] = &[ $( stringify!($field) ),* ];
-                const LATER: &[&str] = &[ $( $( $later ),* )? ];
-                let fields = $crate::config::decode::Fields::open(node, KEYS, LATER, problems)?;
+                let fields = $crate::config::decode::Fields::open(node, KEYS, Self::REFUSED, problems)?;
                 // All are decoded before the first `?`: every problem is to be found.
                 $( let $field = $crate::config::decode::section!(@take fields, problems, $field, $ty $(, $default)? $(; $mode)?); )*
                 let _ = &fields;
@@ -115,7 +119,7 @@ macro_rules! words {
     (
         $(#[doc = $doc:expr])*
         $vis:vis enum $name:ident { $( $variant:ident = $word:literal $(| $alias:literal)* ),* $(,)? }
-        $( later [ $( $later:literal ),* $(,)? ] )?
+        $( refused [ $( $refused:literal : $why:literal ),* $(,)? ] )?
     ) => {
         $(#[doc = $doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,8 +131,8 @@ macro_rules! words {
                 problems: &mut $crate::config::problem::Problems,
             ) -> Option<Self> {
                 const WORDS: &[&str] = &[ $( $word $(, $alias)* ),* ];
-                const LATER: &[&str] = &[ $( $( $later ),* )? ];
-                match $crate::config::decode::word(node, WORDS, LATER, problems)? {
+                const REFUSED: $crate::config::decode::Refused = &[ $( $( ($refused, $why) ),* )? ];
+                match $crate::config::decode::word(node, WORDS, REFUSED, problems)? {
                     $( $word $(| $alias)* => Some(Self::$variant), )*
                     _ => None,
                 }
@@ -154,7 +158,7 @@ macro_rules! variants {
             $( $variant:ident ( $section:ty ) = $word:literal $(| $alias:literal)* ),* $(,)?
         }
         $( default $default:literal )?
-        $( later [ $( $later:literal ),* $(,)? ] )?
+        $( refused [ $( $refused:literal : $why:literal ),* $(,)? ] )?
     ) => {
         $(#[doc = $doc])*
         #[derive(Debug, Clone)]
@@ -166,10 +170,10 @@ macro_rules! variants {
                 problems: &mut $crate::config::problem::Problems,
             ) -> Option<Self> {
                 const WORDS: &[&str] = &[ $( $word $(, $alias)* ),* ];
-                const LATER: &[&str] = &[ $( $( $later ),* )? ];
+                const REFUSED: $crate::config::decode::Refused = &[ $( $( ($refused, $why) ),* )? ];
                 const DEFAULT: &[&str] = &[ $( $default )? ];
                 let default = DEFAULT.first().copied();
-                let (word, section) = $crate::config::decode::variant(node, WORDS, LATER, default, problems)?;
+                let (word, section) = $crate::config::decode::variant(node, WORDS, REFUSED, default, problems)?;
                 match word {
                     $( $word $(| $alias)* => <$section as $crate::config::decode::Decode>::decode(&section, problems).map(Self::$variant), )*
                     _ => None,
@@ -324,7 +328,7 @@ pub(in crate::config) fn tagged(word: &str, section: Value) -> Value {
 pub(in crate::config) fn word(
     node: &Node,
     words: &'static [&'static str],
-    later: &[&str],
+    refused: Refused,
     problems: &mut Problems,
 ) -> Option<&'static str> {
     let expected = || format!("expected one of {}", words.join(", "));
@@ -337,8 +341,8 @@ pub(in crate::config) fn word(
     if let Some(word) = words.iter().find(is) {
         return Some(word);
     }
-    match later.iter().find(is) {
-        Some(later) => node.wrong(problems, format!("`{later}` is not supported yet")),
+    match refused.iter().find(|(word, _)| is(&word)) {
+        Some((word, why)) => node.wrong(problems, format!("`{word}` {why}")),
         None => match closest(text, words.iter().copied()) {
             Some(near) => node.wrong(problems, format!("{}; did you mean `{near}`?", expected())),
             None => node.wrong(problems, expected()),
@@ -351,18 +355,18 @@ pub(in crate::config) fn word(
 pub(in crate::config) fn variant(
     node: &Node,
     words: &'static [&'static str],
-    later: &[&str],
+    refused: Refused,
     default: Option<&'static str>,
     problems: &mut Problems,
 ) -> Option<(&'static str, Node)> {
     match &node.content {
         Content::Scalar(_) => {
-            let word = word(node, words, later, problems)?;
+            let word = word(node, words, refused, problems)?;
             Some((word, Node::empty(node.place.clone(), node.path.clone())))
         }
         Content::Map(_) => {
             let word = match (node.get("type").filter(|node| !node.is_null()), default) {
-                (Some(tag), _) => word(tag, words, later, problems)?,
+                (Some(tag), _) => word(tag, words, refused, problems)?,
                 (None, Some(default)) => default,
                 (None, None) => {
                     let message = format!("the key `type` is missing: one of {}", words.join(", "));

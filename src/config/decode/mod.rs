@@ -25,6 +25,9 @@ use super::{
     tree::{Content, Entry, Node, join},
 };
 
+/// Keys of dlt that have no meaning here, each with the rest of the sentence that refuses it.
+pub(super) type Refused = &'static [(&'static str, &'static str)];
+
 /// What may stand in the file.
 pub(super) trait Decode: Sized {
     /// Reads a value that is not null. `None`: a problem was noted.
@@ -48,11 +51,11 @@ pub(super) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Opens a map and notes every key that is not in `known`. `later`: keys that dlt has and rosterd does not yet.
+    /// Opens a map and notes every key that is not in `known`. `refused`: keys that dlt has and rosterd has not, with the reason.
     pub(super) fn open(
         node: &'a Node,
         known: &[&str],
-        later: &[&str],
+        refused: Refused,
         problems: &mut Problems,
     ) -> Option<Self> {
         let map = match &node.content {
@@ -68,14 +71,20 @@ impl<'a> Fields<'a> {
             if known.contains(&key.as_str()) {
                 continue;
             }
-            if later.contains(&key.as_str()) {
+            if let Some((_, why)) = refused.iter().find(|(name, _)| name == key) {
                 if !entry.node.is_null() {
-                    let message = format!("`{key}` is not supported yet");
+                    let message = format!("`{key}` {why}");
                     problems.push(&entry.key_place, &entry.node.path, message);
                 }
                 continue;
             }
-            let message = match closest(key, known.iter().chain(later).copied()) {
+            let message = match closest(
+                key,
+                known
+                    .iter()
+                    .copied()
+                    .chain(refused.iter().map(|(name, _)| *name)),
+            ) {
                 Some(near) => format!("unknown key; did you mean `{near}`?"),
                 None if known.is_empty() => "unknown key; none is known here".to_owned(),
                 None => format!("unknown key; known here: {}", known.join(", ")),

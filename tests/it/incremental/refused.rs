@@ -67,7 +67,7 @@ fn dlts_parameter_of_type_incremental_is_the_section() {
 fn what_cannot_be_meant_is_refused_with_its_place() {
     for (incremental, expected) in [
         ("{}", "`cursor_path` is missing"),
-        ("{cursor_path: u, convert: x}", "not supported yet"),
+        ("{cursor_path: u, convert: x}", "a Python function of dlt"),
         ("{cursor_path: u, start_param: ''}", "name of a parameter"),
         (
             "{cursor_path: u, start_param: a, end_param: a}",
