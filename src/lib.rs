@@ -18,8 +18,8 @@
 //!    again as [`fetch::Error::retry`] says, read under a cap, decoded. The paginator says what follows,
 //!    and at the end whether the walk is [`fetch::Proven`]. A resource with a parent has one walk for each of the
 //!    parent's records; [`sync::stream`] makes one stream of pages of them.
-//! 5. **Shape.** [`shape::Steps`] and [`shape::Screen`] make of the records what the configuration wants of
-//!    them. [`shape::Mapper`] scans a page for keys, hashes and cursor values. [`load::write::probe`]
+//! 5. **Shape.** [`shape::Steps`], in a process of their own ([`sync::sandbox`]), and [`shape::Screen`] make
+//!    of the records what the configuration wants of them. [`shape::Mapper`] scans a page for keys, hashes and cursor values. [`load::write::probe`]
 //!    answers which of those rows Postgres has already as they are; only the others are typed, straight
 //!    into the bytes of a binary COPY.
 //! 6. **Load.** When the batch is full, [`sync::commit`] first adds missing columns in a transaction of
@@ -40,7 +40,7 @@
 //! | one bad record costs one record | [`shape::Reject`], stored by [`record::reject()`] |
 //! | never above the rate limit | `fetch::limiter`: every try takes a permit, whoever tries; replicas hold shares of it, dealt by [`record::share`] |
 //! | one writer per resource | [`record::fence`], in the transaction of the rows |
-//! | bounded everything | body cap in `fetch::client`, page and time limits in the walk, [`sync::batch`] |
+//! | bounded everything | body cap in `fetch::client`, page and time limits in the walk, [`sync::batch`], [`sync::sandbox`] |
 //! | no secret leaves | [`config::Secret`] cannot be printed; `fetch::auth` signs last; [`telemetry`] covers the rest |
 //! | unchanged rows are not written | the hash probe before, `is distinct from` in the merge ([`load::sql`]) |
 //! | every due slot leaves a row | [`record::claim_due`]: run, skipped with its reason, or caught up |

@@ -48,7 +48,9 @@ use clap::{Parser, Subcommand, ValueEnum};
 use crate::{
     config::{self, Config, Environment},
     fault::{Class, Fault},
-    fetch, postgres, record, telemetry,
+    fetch, postgres, record,
+    sync::sandbox,
+    telemetry,
 };
 
 /// Keeps a true Postgres copy of third-party HR systems.
@@ -156,6 +158,13 @@ impl From<Exit> for ExitCode {
 /// The whole program.
 #[must_use]
 pub fn main() -> ExitCode {
+    // No command for people: a process of ours that runs the programs of the configuration.
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|own| own == sandbox::COMMAND)
+    {
+        return sandbox::main();
+    }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {

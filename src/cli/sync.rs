@@ -14,7 +14,7 @@ use crate::{
     postgres,
     record::{self, ClaimOne, Mode, Registered, Status, Trigger},
     schedule,
-    sync::{Fleet, Gauge, Outcome, Start},
+    sync::{Binary, Fleet, Gauge, Outcome, Start},
 };
 
 #[derive(Debug, Args)]
@@ -51,7 +51,13 @@ pub(super) async fn execute(global: &Global, own: &Arguments) -> anyhow::Result<
             .into_iter()
             .cloned()
             .collect();
-        let fleet = Arc::new(Fleet::new(config, None, &base.pool, &base.worker)?);
+        let fleet = Arc::new(Fleet::new(
+            config,
+            None,
+            &base.pool,
+            &base.worker,
+            &Binary::own(),
+        )?);
         let exit = sync_all(&base, Arc::clone(&fleet), chosen, own.start(), &stop).await;
         fleet.settled().await;
         exit

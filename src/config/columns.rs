@@ -3,6 +3,7 @@
 use chrono_tz::Tz;
 use indexmap::IndexMap;
 use schemars::{Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
@@ -97,7 +98,7 @@ impl Default for Detect {
 }
 
 /// What becomes of NUL and of lone surrogates, which Postgres cannot hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Nul {
     /// Each becomes U+FFFD.
     #[default]

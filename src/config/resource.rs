@@ -24,8 +24,8 @@ use super::{
     rejects::RejectsFile,
     schedule::ScheduleFile,
     source::{
-        Batch, DeleteFeed, DeleteMode, Deletes, Flag, KeyHash, ProcessingStep, Resource, StepKind,
-        Strategy, WriteDisposition,
+        Batch, DeleteFeed, DeleteMode, Deletes, Flag, KeyHash, ProcessingLimits, ProcessingStep,
+        Resource, StepKind, Strategy, WriteDisposition,
     },
     tree::Node,
 };
@@ -41,6 +41,8 @@ section! {
         endpoint: Tried<Short<EndpointFile>>,
         /// What becomes of each record before anything else looks at it, in this order: programs of jq. They see the record and nothing else; numbers that they only move keep all digits.
         processing_steps: Vec<StepFile>,
+        /// What the programs of `processing_steps` and `deletes.when` may take. They run in a process of their own; a record that takes more is a reject (`step_too_long`, `step_exhausted`), and a run with more than 20 of them fails.
+        processing_limits: ProcessingLimitsFile; section,
         /// Fields of the parent's record that become fields of these records: `id` as `_<parent>_id`. A map gives another name: `{field: department.name, name: department}`.
         include_from_parent: Vec<IncludeFile>,
         /// How the resource is walked for each record of its parent: the resource that its placeholders name.
@@ -117,6 +119,16 @@ section! {
         bytes: Size = "2MiB",
         /// Time since the last commit.
         wait: Period = "2s",
+    }
+}
+
+section! {
+    /// What the programs may take for one record.
+    pub(super) struct ProcessingLimitsFile {
+        /// Longest time.
+        time: Period = "10s",
+        /// Memory of their process.
+        memory: Size = "256MiB",
     }
 }
 
@@ -510,6 +522,10 @@ impl ResourceFile {
             null_values: self.null_values.clone().unwrap_or_default(),
             detect: self.detect.resolve(),
             steps,
+            processing_limits: ProcessingLimits {
+                time: self.processing_limits.time.0,
+                memory: self.processing_limits.memory.0,
+            },
             nul: self.text.resolve(),
             parent: None,
             values: self.plain_values(node, problems),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use url::Url;
 
@@ -232,6 +233,7 @@ pub struct Resource {
     pub values: Option<Vec<Value>>,
     /// What becomes of each record before anything else looks at it.
     pub steps: Vec<ProcessingStep>,
+    pub processing_limits: ProcessingLimits,
     pub max_pages: u64,
     pub max_run_time: Duration,
     pub batch: Batch,
@@ -266,6 +268,14 @@ impl Resource {
     }
 }
 
+/// What the programs of a resource may take for one record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProcessingLimits {
+    pub time: Duration,
+    /// Bytes of memory.
+    pub memory: u64,
+}
+
 /// One step on a record's way to its row.
 #[derive(Debug, Clone)]
 pub struct ProcessingStep {
@@ -273,7 +283,7 @@ pub struct ProcessingStep {
     pub program: Program,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StepKind {
     /// The record is left out unless the program says that it stays.
     Filter,

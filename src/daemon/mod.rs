@@ -36,7 +36,7 @@ use crate::{
     record::{self, report::Reports},
     schedule::{Scheduler, Turn, wake::Wakes},
     serve::{self, Health},
-    sync::Fleet,
+    sync::{Binary, Fleet},
     telemetry,
 };
 
@@ -112,7 +112,7 @@ async fn run_on(base: &Base, options: Options, stop: CancellationToken) -> anyho
         return Ok(Stopped::Clean);
     };
     let registered = prepared?;
-    let fleet = Fleet::new(config, None, &base.pool, &base.worker)?;
+    let fleet = Fleet::new(config, None, &base.pool, &base.worker, &Binary::own())?;
     let mut daemon = Running::start(base, fleet, Arc::clone(&health), stop.clone()).await?;
     health.set_ready();
     systemd::ready(&format!("{} resources", registered.len()));
@@ -220,7 +220,13 @@ impl Running {
         }
         let before = Arc::clone(&self.fleet.borrow());
         note_what_needs_a_restart(&before.config, &config);
-        let fleet = Fleet::new(Arc::clone(&config), Some(&before), &base.pool, &base.worker)?;
+        let fleet = Fleet::new(
+            Arc::clone(&config),
+            Some(&before),
+            &base.pool,
+            &base.worker,
+            &Binary::own(),
+        )?;
         let now = record::now(&base.pool).await?;
         let registered = record::register(&base.pool, &config, now).await?;
         self.wakes

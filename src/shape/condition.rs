@@ -4,8 +4,6 @@
 //! that speaks of such a field does not find it missing and keep every row. What it cannot judge is a
 //! reject: neither a row nor the end of one.
 
-use std::ops::Range;
-
 use super::{json::Checker, reason, steps::read};
 use crate::config::{columns::Nul, jq::Program};
 
@@ -31,22 +29,14 @@ impl Condition {
         Self { program, nul }
     }
 
-    /// One verdict for each record. Takes as long as the program does, which nobody can foresee.
+    /// Takes as long and as much memory as the program does, which nobody can foresee.
     #[must_use]
-    pub fn page(&self, body: &[u8], records: &[Range<u32>]) -> Vec<Verdict> {
-        let mut checker = Checker::default();
-        let verdicts = records.iter().map(|range| {
-            let record = body
-                .get(range.start as usize..range.end as usize)
-                .unwrap_or_default();
-            self.record(record, &mut checker)
-                .unwrap_or_else(Verdict::Unknown)
-        });
-        verdicts.collect()
+    pub fn record(&self, record: &[u8]) -> Verdict {
+        self.judge(record).unwrap_or_else(Verdict::Unknown)
     }
 
-    fn record(&self, record: &[u8], checker: &mut Checker) -> Result<Verdict, &'static str> {
-        let (item, _) = read(record, self.nul, checker)?;
+    fn judge(&self, record: &[u8]) -> Result<Verdict, &'static str> {
+        let (item, _) = read(record, self.nul, &mut Checker::default())?;
         let mut outputs = self.program.run(item);
         let one = outputs.next().ok_or(reason::STEP_NOT_ONE)?;
         let one = one.map_err(|_| reason::STEP_FAILED)?;
@@ -105,9 +95,8 @@ mod tests {
             ),
         ] {
             let condition = Condition::new(Program::compile(program).unwrap(), Nul::Replace);
-            let range = 0..u32::try_from(record.len()).unwrap();
-            let verdicts = condition.page(record.as_bytes(), std::slice::from_ref(&range));
-            assert_eq!(verdicts, [expected], "{program} of {record}");
+            let verdict = condition.record(record.as_bytes());
+            assert_eq!(verdict, expected, "{program} of {record}");
         }
     }
 }

@@ -43,7 +43,7 @@ pub use crate::config::name::identifier;
 pub use nest::{ChildRows, ELEMENT, ROOT_ID, ROW_ID};
 pub use privacy::{AS_IS, Hasher, Screen, ScreenSpec, Screened, treatment, written_key};
 pub use scan::{Beside, BinaryArray, HashArray, Probe, RowKeys, Scan, ScanRow};
-pub use steps::{Stepped, Steps};
+pub use steps::{Became, Steps, Stop};
 pub use stretch::{Bound, Bounds, CursorRule, Stretch};
 
 /// rosterd's own columns as they stand at the end of each tuple, with their types.
@@ -360,4 +360,8 @@ pub mod reason {
     pub const NOT_BOOLEAN: &str = "not_boolean";
     /// One record became more than 100,000 records or 64 MiB.
     pub const STEP_TOO_MUCH: &str = "step_too_much";
+    /// The programs took longer over the record than `processing_limits` says.
+    pub const STEP_TOO_LONG: &str = "step_too_long";
+    /// The programs needed more memory, or deeper calls, than `processing_limits` allow.
+    pub const STEP_EXHAUSTED: &str = "step_exhausted";
 }

@@ -4,10 +4,7 @@
 //! became of it cannot be gone on with, the record is a reject: which step it was is told, what stood in it
 //! is not.
 
-use std::ops::Range;
-
 use super::{
-    Reject,
     json::{self, Checker, Unfit},
     reason,
 };
@@ -33,83 +30,50 @@ pub struct Steps {
     nul: Nul,
 }
 
-/// A page after its steps.
+/// What one record became.
 #[derive(Debug, Default)]
-pub struct Stepped {
+pub struct Became {
+    /// The records, one behind the other.
     pub body: Vec<u8>,
-    pub records: Vec<Range<u32>>,
-    pub rejects: Vec<Reject>,
+    /// Bytes of each.
+    pub lengths: Vec<u32>,
     /// Texts that Postgres cannot hold, replaced on the way.
     pub replaced: u64,
 }
 
 /// Why a record ends at a step.
-struct Stop {
-    step: Option<usize>,
-    reason: &'static str,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stop {
+    /// Position of the step. `None`: the record could not be read.
+    pub step: Option<usize>,
+    pub reason: &'static str,
 }
 
 impl Steps {
-    /// `None`: there is nothing to do.
     #[must_use]
-    pub fn new(steps: &[ProcessingStep], nul: Nul) -> Option<Self> {
-        (!steps.is_empty()).then(|| Self {
-            steps: steps.to_vec(),
-            nul,
-        })
+    pub fn new(steps: Vec<ProcessingStep>, nul: Nul) -> Self {
+        Self { steps, nul }
     }
 
-    /// The page after all steps. Takes as long as the programs do, which nobody can foresee.
-    #[must_use]
-    pub fn page(&self, body: &[u8], records: &[Range<u32>]) -> Stepped {
-        let mut page = Stepped::default();
-        let mut checker = Checker::default();
-        for (place, range) in records.iter().enumerate() {
-            let record = body
-                .get(range.start as usize..range.end as usize)
-                .unwrap_or_default();
-            let (start, kept) = (page.body.len(), page.records.len());
-            if let Err(stop) = self.record(record, &mut page, &mut checker) {
-                page.body.truncate(start);
-                page.records.truncate(kept);
-                page.rejects.push(Reject {
-                    key: None,
-                    path: stop.step.map(|step| self.name(step)),
-                    reason: stop.reason,
-                    record: place,
-                });
-            }
-        }
-        page
-    }
-
-    /// How a step is called in the file.
-    fn name(&self, step: usize) -> String {
-        let kind = self.steps.get(step).map_or("", |step| step.kind.word());
-        format!("processing_steps[{step}].{kind}")
-    }
-
-    fn record(&self, record: &[u8], page: &mut Stepped, checker: &mut Checker) -> Result<(), Stop> {
+    /// The record after all steps. Takes as long and as much memory as the programs do, which nobody can
+    /// foresee.
+    ///
+    /// # Errors
+    ///
+    /// Which step cannot go on with it, and why.
+    pub fn record(&self, record: &[u8]) -> Result<Became, Stop> {
         let bad = |reason| Stop { step: None, reason };
-        let (item, replaced) = read(record, self.nul, checker).map_err(bad)?;
+        let mut checker = Checker::default();
+        let (item, replaced) = read(record, self.nul, &mut checker).map_err(bad)?;
         if replaced > 0 && self.nul == Nul::Reject {
             return Err(bad(reason::UNSTORABLE_TEXT));
         }
-        page.replaced += replaced;
-        let mut emit = |item: &Item| {
-            let start = page.body.len();
-            item.write(&mut page.body);
-            let written = page.body.get(start..).unwrap_or_default();
-            // A program can make what JSON does not have: NaN, bytes, names that are no texts.
-            if std::str::from_utf8(written).is_err() || checker.check(written).is_err() {
-                return Err(reason::STEP_NOT_JSON);
-            }
-            let end = page.body.len();
-            page.records.push(offset(start)..offset(end));
-            Ok(end - start)
+        let mut became = Became {
+            replaced,
+            ..Became::default()
         };
-        let mut made = Made::default();
-        self.onward(0, item, &mut made, &mut emit)
+        self.onward(0, item, &mut became, &mut checker)?;
+        Ok(became)
     }
 
     /// Runs the steps from `at` on; recursion is as deep as the list of steps is long.
@@ -117,16 +81,24 @@ impl Steps {
         &self,
         at: usize,
         item: Item,
-        made: &mut Made,
-        emit: &mut impl FnMut(&Item) -> Result<usize, &'static str>,
+        became: &mut Became,
+        checker: &mut Checker,
     ) -> Result<(), Stop> {
         let Some(step) = self.steps.get(at) else {
             let step = at.checked_sub(1);
-            made.bytes += emit(&item).map_err(|reason| Stop { step, reason })?;
-            made.outputs += 1;
-            if made.outputs > MAX_OUTPUTS || made.bytes > MAX_BYTES {
-                let reason = reason::STEP_TOO_MUCH;
-                return Err(Stop { step, reason });
+            let stop = |reason| Stop { step, reason };
+            let start = became.body.len();
+            item.write(&mut became.body);
+            let written = became.body.get(start..).unwrap_or_default();
+            // A program can make what JSON does not have: NaN, bytes, names that are no texts.
+            if std::str::from_utf8(written).is_err() || checker.check(written).is_err() {
+                return Err(stop(reason::STEP_NOT_JSON));
+            }
+            became
+                .lengths
+                .push(u32::try_from(written.len()).unwrap_or(u32::MAX));
+            if became.lengths.len() > MAX_OUTPUTS || became.body.len() > MAX_BYTES {
+                return Err(stop(reason::STEP_TOO_MUCH));
             }
             return Ok(());
         };
@@ -139,7 +111,7 @@ impl Steps {
             StepKind::YieldMap => {
                 for output in outputs {
                     let output = output.map_err(|_| stop(reason::STEP_FAILED))?;
-                    self.onward(at + 1, output, made, emit)?;
+                    self.onward(at + 1, output, became, checker)?;
                 }
                 Ok(())
             }
@@ -153,8 +125,8 @@ impl Steps {
                 drop(outputs);
                 match step.kind {
                     StepKind::Filter if !one.is_true() => Ok(()),
-                    StepKind::Filter => self.onward(at + 1, item, made, emit),
-                    StepKind::Map | StepKind::YieldMap => self.onward(at + 1, one, made, emit),
+                    StepKind::Filter => self.onward(at + 1, item, became, checker),
+                    StepKind::Map | StepKind::YieldMap => self.onward(at + 1, one, became, checker),
                 }
             }
         }
@@ -187,17 +159,6 @@ pub(super) fn read(
     Ok((item, replaced))
 }
 
-/// What one record has become so far.
-#[derive(Default)]
-struct Made {
-    outputs: usize,
-    bytes: usize,
-}
-
-fn offset(at: usize) -> u32 {
-    u32::try_from(at).unwrap_or(u32::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,29 +172,28 @@ mod tests {
                 program: Program::compile(text).unwrap(),
             })
             .collect();
-        Steps::new(&steps, Nul::Replace).unwrap()
+        Steps::new(steps, Nul::Replace)
     }
 
-    /// The page of one body with one record per line.
-    fn run(list: &[(StepKind, &str)], lines: &str) -> (Vec<String>, Vec<(String, &'static str)>) {
-        let mut at = 0;
-        let records: Vec<Range<u32>> = lines
-            .split('\n')
-            .map(|line| {
-                let start = at;
-                at += line.len() + 1;
-                offset(start)..offset(start + line.len())
-            })
-            .collect();
-        let page = steps(list).page(lines.as_bytes(), &records);
-        let texts = page.records.iter().map(|range| {
-            let bytes = &page.body[range.start as usize..range.end as usize];
-            String::from_utf8(bytes.to_vec()).unwrap()
-        });
-        let rejects = page.rejects.iter();
-        let rejects =
-            rejects.map(|reject| (reject.path.clone().unwrap_or_default(), reject.reason));
-        (texts.collect(), rejects.collect())
+    /// What one record per line becomes, and why others do not.
+    fn run(list: &[(StepKind, &str)], lines: &str) -> (Vec<String>, Vec<Stop>) {
+        let steps = steps(list);
+        let (mut records, mut stops) = (Vec::new(), Vec::new());
+        for line in lines.split('\n') {
+            match steps.record(line.as_bytes()) {
+                Ok(became) => {
+                    let mut rest = became.body.as_slice();
+                    for length in became.lengths {
+                        let (record, after) = rest.split_at(length as usize);
+                        records.push(String::from_utf8(record.to_vec()).unwrap());
+                        rest = after;
+                    }
+                    assert!(rest.is_empty());
+                }
+                Err(stop) => stops.push(stop),
+            }
+        }
+        (records, stops)
     }
 
     const FILTER: StepKind = StepKind::Filter;
@@ -284,48 +244,48 @@ mod tests {
     #[test]
     fn a_record_that_a_step_cannot_take_is_a_reject_and_the_others_go_on() {
         let deep = format!("{}1{}", "[".repeat(300), "]".repeat(300));
-        for (list, bad, path, reason) in [
+        for (list, bad, step, reason) in [
             (
                 vec![(MAP, "{id: (.id + 1)}")],
                 r#"{"id":"x"}"#,
-                "processing_steps[0].map",
+                Some(0),
                 reason::STEP_FAILED,
             ),
             (
                 vec![(FILTER, "true"), (FILTER, ".id | startswith(\"a\") | not")],
                 r#"{"id":[]}"#,
-                "processing_steps[1].filter",
+                Some(1),
                 reason::STEP_FAILED,
             ),
             (
                 vec![(MAP, ".list[]?")],
                 r#"{"list":[1,2]}"#,
-                "processing_steps[0].map",
+                Some(0),
                 reason::STEP_NOT_ONE,
             ),
             (
                 vec![(YIELD, "range(.n // 0)")],
                 r#"{"n":1e9}"#,
-                "processing_steps[0].yield_map",
+                Some(0),
                 reason::STEP_TOO_MUCH,
             ),
             (
                 vec![(MAP, "{id: (if .id == 5 then nan else .id end)}")],
                 r#"{"id":5}"#,
-                "processing_steps[0].map",
+                Some(0),
                 reason::STEP_NOT_JSON,
             ),
             (
                 vec![(MAP, "{(.k // \"k\"): 1}")],
                 r#"{"k":1}"#,
-                "processing_steps[0].map",
+                Some(0),
                 reason::STEP_NOT_JSON,
             ),
-            (vec![(MAP, ".")], "{\"id\":", "", reason::INVALID_JSON),
-            (vec![(MAP, ".")], &deep, "", reason::TOO_DEEP),
+            (vec![(MAP, ".")], "{\"id\":", None, reason::INVALID_JSON),
+            (vec![(MAP, ".")], &deep, None, reason::TOO_DEEP),
         ] {
             let (_, rejects) = run(&list, bad);
-            assert_eq!(rejects, [(path.to_owned(), reason)], "{list:?}");
+            assert_eq!(rejects, [Stop { step, reason }], "{list:?}");
         }
         let (records, rejects) = run(&[(MAP, "{id: (.id + 1)}")], "{\"id\":\"x\"}\n{\"id\":1}");
         assert_eq!((records.len(), rejects.len()), (1, 1));

@@ -68,6 +68,12 @@ pub enum Error {
     /// Walks for some of the parents failed; those of the others are loaded.
     #[error("{}", .0.message)]
     Children(Fault),
+    /// The programs of the processing steps have no process to run in.
+    #[error("the process for the processing steps cannot be started: {0}")]
+    Sandbox(std::io::Error),
+    /// Records that the programs could not get through within their limits.
+    #[error("the processing steps exceeded their limits on {records} records")]
+    StepsLost { records: u32 },
     /// A task of the run ended by itself.
     #[error("a part of the run crashed")]
     Crashed,
@@ -114,6 +120,8 @@ impl Error {
             | Self::Privacy { .. }
             | Self::Contract { .. }
             | Self::CursorMissing { .. }
+            | Self::Sandbox(_)
+            | Self::StepsLost { .. }
             | Self::Crashed => Status::Failed,
         }
     }
@@ -137,6 +145,8 @@ impl Error {
             | Self::Privacy { .. }
             | Self::Contract { .. }
             | Self::CursorMissing { .. }
+            | Self::Sandbox(_)
+            | Self::StepsLost { .. }
             | Self::Moved
             | Self::Parent(_)
             | Self::Children(_)
@@ -195,6 +205,18 @@ impl Error {
                 Class::Data,
                 "feed_too_large",
                 "Nothing was deleted and the feed's cursor stays. Raise deletes.max_records (the keys are held in memory), or drop the feed's other records with deletes.processing_steps.",
+                false,
+            ),
+            Self::Sandbox(_) => own(
+                Class::Internal,
+                "sandbox",
+                "rosterd runs jq programs in a process of its own binary: look at limits of processes and memory (TasksMax, MemoryMax, ulimit).",
+                true,
+            ),
+            Self::StepsLost { .. } => own(
+                Class::Data,
+                "step_limits",
+                "See rosterd.rejects for step_too_long and step_exhausted: the programs of processing_steps or deletes.when do not end, or need higher processing_limits.",
                 false,
             ),
             Self::Moved => own(

@@ -33,8 +33,8 @@ use xxhash_rust::xxh3::Xxh3;
 use super::{
     Error,
     commit::Store,
-    intake::{self, steps_of},
     page, plan, privacy,
+    sandbox::{Binary, Steps},
     span::Piece,
     walk,
 };
@@ -49,7 +49,7 @@ use crate::{
     fault::Fault,
     fetch::{self, Bindings, Cost, Course, Page, Tally, Walk, WalkPlan},
     record::{self, Level, ResourceId},
-    shape::{self, CursorValue, KeySet, Layout, Mapper, Screen, Steps},
+    shape::{self, CursorValue, KeySet, Layout, Mapper, Screen},
 };
 
 /// Units that fail one after the other before the run ends: the API says the same to all of them.
@@ -152,6 +152,7 @@ pub(super) struct End {
 pub(super) struct Order {
     pub(super) resource: Arc<Resource>,
     pub(super) api: Arc<fetch::Api>,
+    pub(super) binary: Binary,
     /// The plan of the outermost parents' walk, from its beginning.
     pub(super) root: WalkPlan,
     /// Most pages of a unit, where they are fewer than the resource's own.
@@ -245,6 +246,7 @@ async fn drive(
     let seen = seen.and_then(|(seen, notation)| CursorValue::from_json(seen, notation));
     let ground = Arc::new(Ground {
         api: order.api,
+        binary: order.binary,
         halt: order.halt,
         tally,
         root: order.root,
@@ -295,6 +297,7 @@ async fn drive(
 /// What all levels of a fan-out share.
 struct Ground {
     api: Arc<fetch::Api>,
+    binary: Binary,
     halt: CancellationToken,
     tally: Arc<Mutex<Tally>>,
     root: WalkPlan,
@@ -535,7 +538,7 @@ struct Units {
     cursors: Option<Cursors>,
     parents: Pages,
     /// The parents' own steps and privacy rules; the latter for what is copied only.
-    steps: Option<Arc<Steps>>,
+    steps: Option<Steps>,
     screen: Option<Screen>,
     /// Finds the cursor of the outermost parents.
     mapper: Option<Mapper>,
@@ -592,7 +595,12 @@ impl Units {
         );
         let has_cursor = is_root && parent.only_changed && above.endpoint.incremental.is_some();
         Self {
-            steps: steps_of(&above.steps, above.nul),
+            steps: Steps::new(
+                &ground.binary,
+                &above.steps,
+                above.nul,
+                above.processing_limits,
+            ),
             screen: Some(above)
                 .filter(|_| !parent.include.is_empty())
                 .and_then(|above| privacy::screen_of(above, Vec::new())),
@@ -829,8 +837,8 @@ impl Units {
             None => None,
         };
         self.note_cursor(&sheet.page);
-        let stepped = match &self.steps {
-            Some(steps) => Some(intake::step(steps, &sheet.page).await?),
+        let stepped = match &mut self.steps {
+            Some(steps) => Some(steps.page(&sheet.page.body, &sheet.page.records).await?),
             None => None,
         };
         if let Some(reject) = stepped.as_ref().and_then(|page| page.rejects.first()) {

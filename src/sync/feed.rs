@@ -14,9 +14,9 @@ use super::{
     Context, Error, Gauge,
     commit::Store,
     deletes,
-    intake::{self, steps_of},
     page::new_reject,
     plan::{Plan, read_cursor},
+    sandbox::Steps,
     span::Piece,
 };
 use crate::{
@@ -184,7 +184,13 @@ async fn listen(
         rejects: Vec::new(),
         counters: Counters::default(),
     };
-    let steps = steps_of(&feed.steps, context.resource.nul);
+    let resource = &context.resource;
+    let mut steps = Steps::new(
+        &context.binary,
+        &feed.steps,
+        resource.nul,
+        resource.processing_limits,
+    );
     let (mut cap, mut held) = (None, 0);
     let mut walk = context.api.walk(plan, halt.clone());
     while let Some(page) = walk.next().await? {
@@ -195,9 +201,9 @@ async fn listen(
             let leeway = clock::now() + TimeDelta::days(1);
             page.server_date.unwrap_or(leeway)
         });
-        let (body, records) = match &steps {
+        let (body, records) = match &mut steps {
             Some(steps) => {
-                let stepped = intake::step(steps, &page).await?;
+                let stepped = steps.page(&page.body, &page.records).await?;
                 said.reject(stepped.rejects);
                 (Bytes::from(stepped.body), stepped.records)
             }

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio_util::task::TaskTracker;
 
-use super::{Context, budget, credentials};
+use super::{Binary, Context, budget, credentials};
 use crate::{
     config::{Config, Resource, Source, auth::Auth, schedule::Schedule},
     fetch,
@@ -18,6 +18,7 @@ pub struct Fleet {
     /// Refreshes of credentials under way, of this fleet and of those before it.
     refreshes: TaskTracker,
     members: HashMap<Name, Member>,
+    binary: Binary,
 }
 
 type Name = (String, String, String);
@@ -58,6 +59,7 @@ impl Fleet {
         before: Option<&Self>,
         pool: &Pool,
         worker: &Worker,
+        binary: &Binary,
     ) -> Result<Self, fetch::Error> {
         let refreshes = before.map_or_else(TaskTracker::new, |fleet| fleet.refreshes.clone());
         let mut members = HashMap::new();
@@ -91,6 +93,7 @@ impl Fleet {
             config,
             refreshes,
             members,
+            binary: binary.clone(),
         })
     }
 
@@ -141,6 +144,7 @@ impl Fleet {
             source: member.source,
             resource: member.resource,
             api: member.api,
+            binary: self.binary.clone(),
             lock_timeout: self.lock_timeout(),
             tracker: tracker.clone(),
         })

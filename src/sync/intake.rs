@@ -3,28 +3,28 @@
 //! The steps stand in one list, [`Intake::take`]; each takes the page's records and hands them on. A
 //! run and a preview take their pages in alike.
 
-use std::{ops::Range, sync::Arc};
+use std::ops::Range;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
-use super::{Error, privacy::LeftOut};
+use super::{
+    Error,
+    privacy::LeftOut,
+    sandbox::{Binary, Condition, Steps},
+};
 use crate::{
-    config::{
-        Resource,
-        columns::Nul,
-        source::{KeyHash, ProcessingStep},
-    },
+    config::{Resource, source::KeyHash},
     fetch::Page,
-    shape::{self, Beside, Condition, Mapper, Reject, Scan, Screen, Stepped, Steps, Verdict},
+    shape::{self, Beside, Mapper, Reject, Scan, Screen, Verdict},
 };
 
 /// The steps that a run's pages go through.
 pub(super) struct Intake {
     /// The resource's own steps, where there are any.
-    steps: Option<Arc<Steps>>,
+    steps: Option<Steps>,
     /// What says of a record that it is gone, where that is a condition.
-    condition: Option<Arc<Condition>>,
+    condition: Option<Condition>,
     /// The privacy rules, where there are any.
     screen: Option<Screen>,
     key_hash: Option<KeyHash>,
@@ -47,21 +47,22 @@ pub(super) struct Records {
 }
 
 impl Intake {
-    pub(super) fn new(resource: &Resource, screen: Option<Screen>) -> Self {
+    pub(super) fn new(resource: &Resource, screen: Option<Screen>, binary: &Binary) -> Self {
+        let (nul, limits) = (resource.nul, resource.processing_limits);
+        let condition = resource.deletes.when.as_ref();
         Self {
-            steps: steps_of(&resource.steps, resource.nul),
-            condition: (resource.deletes.when.clone())
-                .map(|program| Arc::new(Condition::new(program, resource.nul))),
+            steps: Steps::new(binary, &resource.steps, nul, limits),
+            condition: condition.map(|program| Condition::new(binary, program, nul, limits)),
             screen,
             key_hash: resource.key_hash.clone(),
             left_out: LeftOut::default(),
         }
     }
 
-    /// Takes a page in. May be dropped; a program of the steps that runs then ends by itself.
+    /// Takes a page in. May be dropped; a program of the steps that runs then is killed.
     pub(super) async fn take(&mut self, page: &Page) -> Result<Records, Error> {
-        let stepped = match &self.steps {
-            Some(steps) => Some(step(steps, page).await?),
+        let stepped = match &mut self.steps {
+            Some(steps) => Some(steps.page(&page.body, &page.records).await?),
             None => None,
         };
         let records = match stepped {
@@ -88,11 +89,9 @@ impl Intake {
     }
 
     /// Says which records are gone, before the privacy rules take away what they say it by.
-    async fn judge(&self, mut records: Records) -> Result<Records, Error> {
-        if let Some(condition) = &self.condition {
-            let (body, ranges) = (records.body.clone(), records.ranges.clone());
-            let condition = Arc::clone(condition);
-            records.verdicts = apart(move || condition.page(&body, &ranges)).await?;
+    async fn judge(&mut self, mut records: Records) -> Result<Records, Error> {
+        if let Some(condition) = &mut self.condition {
+            records.verdicts = condition.page(&records.body, &records.ranges).await?;
         }
         Ok(records)
     }
@@ -147,24 +146,6 @@ impl Intake {
     pub(super) fn left_out(&self) -> &LeftOut {
         &self.left_out
     }
-}
-
-/// Processing steps, where there are any.
-pub(super) fn steps_of(steps: &[ProcessingStep], nul: Nul) -> Option<Arc<Steps>> {
-    Steps::new(steps, nul).map(Arc::new)
-}
-
-/// Runs the steps on a page.
-pub(super) async fn step(steps: &Arc<Steps>, page: &Page) -> Result<Stepped, Error> {
-    let (steps, body, records) = (Arc::clone(steps), page.body.clone(), page.records.clone());
-    apart(move || steps.page(&body, &records)).await
-}
-
-/// Runs programs on a thread of their own: nobody can foresee how long they take.
-async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|_| Error::Crashed)
 }
 
 impl Records {

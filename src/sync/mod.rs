@@ -43,6 +43,8 @@ pub mod plan;
 
 pub mod preview;
 
+pub mod sandbox;
+
 mod span;
 
 mod children;
@@ -67,6 +69,7 @@ pub use error::Error;
 pub use fleet::Fleet;
 pub use gauge::Gauge;
 pub use plan::Start;
+pub use sandbox::Binary;
 
 use crate::{
     clock,
@@ -85,6 +88,7 @@ pub struct Context {
     pub source: Arc<Source>,
     pub resource: Arc<Resource>,
     pub api: Arc<fetch::Api>,
+    pub binary: Binary,
     /// How long DDL waits for a lock before the run tries again.
     pub lock_timeout: Duration,
     /// Where the run's own tasks live, so that stopping waits for them.

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use sqlx::PgPool;
 
-use super::{Error, intake::Intake, page::note_gone, privacy, stream, walk};
+use super::{Binary, Error, intake::Intake, page::note_gone, privacy, stream, walk};
 use crate::{
     clock,
     config::{Resource, source::WriteDisposition},
@@ -92,7 +92,7 @@ pub async fn preview(
     if let Some(page) = page {
         // As in a run: what the rules keep out is not shown either.
         let screen = privacy::screen_of(resource, existing.catalogue.clone());
-        let mut intake = Intake::new(resource, screen);
+        let mut intake = Intake::new(resource, screen, &Binary::own());
         let mut taken = intake.take(&page).await?;
         let scan = taken.scan(&mapper, None);
         standings = standing(

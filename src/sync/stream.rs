@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Error,
+    Binary, Error,
     commit::Store,
     fanout::{Cursors, End, Event, Fanout, Order, Sheet},
     plan::Plan,
@@ -34,6 +34,7 @@ impl Stream {
             max_pages: None,
             resource: Arc::clone(&context.resource),
             api: Arc::clone(&context.api),
+            binary: context.binary.clone(),
             resume: plan.resume.as_ref().and_then(|c| c.trail.clone()),
             first_number: plan.resume.as_ref().map_or(0, |checkpoint| {
                 let is_over = checkpoint.trail.as_ref().is_some_and(|t| t.page.is_none());
@@ -143,6 +144,7 @@ pub async fn first_page(
         max_pages: Some(1),
         resource: Arc::new(alone),
         api: Arc::clone(api),
+        binary: Binary::own(),
         resume: None,
         first_number: 0,
         cursors: None,

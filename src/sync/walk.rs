@@ -78,7 +78,7 @@ pub(super) async fn run(
         store.begin_generation();
     }
     let flaw = Box::pin(feed::apply(context, &store, gauge, &plan, halt.clone())).await?;
-    let intake = Intake::new(&context.resource, screen);
+    let intake = Intake::new(&context.resource, screen, &context.binary);
     let mut walker = Walker::new(context, gauge, opened, intake, halt);
     walker.stored.clone_from(&plan.stored);
     walker.feed_flaw = flaw;

@@ -77,6 +77,7 @@ mod rejects;
 
 mod replicas;
 
+mod sandbox;
 mod scheduling;
 
 mod secrets;

@@ -1,13 +1,13 @@
 //! Runs of one resource in this process, along the daemon's own path, without its schedule.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use rosterd::{
     clock,
     config::{self, Config},
     record::{self, ClaimOne, Mode, Trigger, Worker},
-    sync::{self, Fleet, Gauge, Outcome, Start},
+    sync::{self, Binary, Fleet, Gauge, Outcome, Start},
 };
 use sqlx::{AssertSqlSafe, postgres::PgRow};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -19,6 +19,11 @@ pub(crate) struct Bench {
     pub(crate) db: TestDb,
     worker: Worker,
     tracker: TaskTracker,
+}
+
+/// The program under test, for what runs in a process of its own.
+fn binary() -> Binary {
+    Binary::at(Path::new(env!("CARGO_BIN_EXE_rosterd")))
 }
 
 impl Bench {
@@ -83,7 +88,7 @@ impl Bench {
         let ClaimOne::Claimed(claim) = claimed.await.unwrap() else {
             panic!("the resource is held");
         };
-        let fleet = Fleet::new(config, None, pool, &self.worker).unwrap();
+        let fleet = Fleet::new(config, None, pool, &self.worker, &binary()).unwrap();
         let context = fleet
             .context(&claim, pool, &self.worker, &self.tracker)
             .unwrap();
@@ -102,7 +107,7 @@ impl Bench {
         let claims = record::claim_due(pool, &self.worker, &config, 8, now)
             .await
             .unwrap();
-        let fleet = Fleet::new(Arc::new(config), None, pool, &self.worker).unwrap();
+        let fleet = Fleet::new(Arc::new(config), None, pool, &self.worker, &binary()).unwrap();
         let mut outcomes = Vec::new();
         for claim in claims {
             let context = fleet
