@@ -9,7 +9,6 @@ use super::{
     Resource,
     decode::{Decode, section, words},
     endpoint::DottedPath,
-    incremental::Watermark,
     problem::Problems,
     template::Field,
     tree::Node,
@@ -188,20 +187,6 @@ impl ParentRules {
                 "does not go with `incremental`, whose cursor is one for each parent",
             );
         }
-        if let Some(incremental) = &child.endpoint.incremental
-            && child.endpoint.asks_for_changes()
-        {
-            let at = node.nearest(&["endpoint", "incremental"]);
-            let message =
-                "does not go with a parent, for each record of which there is a cursor of its own";
-            if incremental.window.is_some() {
-                at.nearest(&["window"]).wrong(problems, message);
-            }
-            if incremental.watermark != Watermark::Max {
-                at.nearest(&["watermark"]).wrong(problems, message);
-            }
-        }
-        let mut wrong = |key: &str, message: &str| at.nearest(&[key]).wrong(problems, message);
         if self.parent.concurrency.get() > MOST_AT_ONCE {
             wrong("concurrency", "expected at most 32");
         }

@@ -49,7 +49,7 @@ use crate::{
     fault::Fault,
     fetch::{self, Bindings, Cost, Course, Page, Tally, Walk, WalkPlan},
     record::{self, Level, ResourceId},
-    shape::{self, CursorValue, KeySet, Layout, Mapper, Screen},
+    shape::{self, Bounds, CursorValue, KeySet, Layout, Mapper, Screen},
 };
 
 /// Units that fail one after the other before the run ends: the API says the same to all of them.
@@ -65,6 +65,9 @@ pub struct Trail {
     pub stops: Vec<Stop>,
     /// Where the unit's own walk is; `None`: it is over.
     pub page: Option<Spot>,
+    /// Between which ends that walk is, as they are sent, where the unit has a cursor.
+    #[serde(default)]
+    pub ends: Option<(Option<String>, Option<String>)>,
     pub report: Report,
     /// Highest cursor value of the outermost parents so far.
     pub seen: Option<Value>,
@@ -121,6 +124,8 @@ pub(super) struct Sheet {
     pub(super) trail: Option<Box<Trail>>,
     /// What its unit asks for.
     pub(super) plan: Option<Arc<WalkPlan>>,
+    /// Which of its records become rows, where the unit has ends of its own.
+    pub(super) bounds: Option<Arc<Bounds>>,
     /// What children of this page's records may name of its parents.
     context: Context,
 }
@@ -131,6 +136,13 @@ pub(super) struct Over {
     pub(super) partition: Option<String>,
     /// Its cursor before the walk.
     pub(super) cursor: Option<CursorValue>,
+    /// Where its last walk began. What lies before was proven by the walks before it, where there were any.
+    pub(super) start: Option<CursorValue>,
+    pub(super) has_pieces: bool,
+    /// The token that its last walk ended with.
+    pub(super) token: Option<String>,
+    /// Whether there was an answer to tell the time by.
+    pub(super) has_pages: bool,
     pub(super) is_proven: bool,
     pub(super) trail: Option<Box<Trail>>,
 }
@@ -265,6 +277,7 @@ async fn drive(
         order.resume.as_ref().map(|trail| Resume {
             stops: &trail.stops,
             page: trail.page.as_ref(),
+            ends: trail.ends.as_ref(),
         }),
     );
     if let Kind::Units(units) = &mut pages.kind {
@@ -364,6 +377,7 @@ type Context = Arc<[(Field, Value)]>;
 struct Resume<'a> {
     stops: &'a [Stop],
     page: Option<&'a Spot>,
+    ends: Option<&'a (Option<String>, Option<String>)>,
 }
 
 /// The pages of one resource, in order.
@@ -422,6 +436,7 @@ impl Pages {
                 // Between the parts of one answer there is no place.
                 .filter(|_| !page.doubtful && !page.is_part),
                 plan: None,
+                bounds: None,
                 context: Context::default(),
                 page,
             })
@@ -518,6 +533,14 @@ struct Child {
     unit: Unit,
     walk: Counted,
     plan: Arc<WalkPlan>,
+    /// What the walk is between.
+    piece: Piece,
+    /// Which records become rows, where the unit has ends.
+    bounds: Option<Arc<Bounds>>,
+    /// Whether walks of the same unit came before this one.
+    has_pieces: bool,
+    /// The API's time, or ours, when the unit's first answer came.
+    clock: Option<DateTime<Utc>>,
     /// Pages given so far.
     pages: u64,
     /// Whether any of them had a record.
@@ -562,6 +585,7 @@ struct Seek {
     stop: Stop,
     /// `None`: the unit is over.
     page: Option<Spot>,
+    ends: Option<(Option<String>, Option<String>)>,
 }
 
 impl Units {
@@ -591,6 +615,7 @@ impl Units {
             split.map(|(stop, stops)| Resume {
                 stops,
                 page: Some(&stop.page),
+                ends: None,
             }),
         );
         let has_cursor = is_root && parent.only_changed && above.endpoint.incremental.is_some();
@@ -616,6 +641,7 @@ impl Units {
             seek: split.map(|(stop, _)| Seek {
                 stop: stop.clone(),
                 page: resume.and_then(|resume| resume.page).cloned(),
+                ends: resume.and_then(|resume| resume.ends).cloned(),
             }),
             ground: Arc::clone(ground),
             resource: Arc::clone(resource),
@@ -642,6 +668,12 @@ impl Units {
                 Ok(Some(page)) => return Ok(Some(Event::Page(self.sheet(page)))),
                 Ok(None) => {
                     let doubt = child.walk.doubt();
+                    if doubt.is_none()
+                        && let Some(next) = child.next_piece(&self.resource)
+                    {
+                        child.go_on(&ground, &self.resource, next);
+                        continue;
+                    }
                     child.ended = Some(doubt.is_none());
                     match doubt {
                         Some(why) => self.fail(Error::Unproven(why).fault()),
@@ -678,10 +710,12 @@ impl Units {
             child.is_resumed = false;
             if error.course() == Course::Resync {
                 child.unit.cursor = None;
-                let most = self.ground.max_pages;
-                child.plan = Arc::new(unit_plan(&self.resource, &child.unit, most));
+                let first = first_piece(&self.resource, &child.unit);
+                child.go_on(&self.ground, &self.resource, first);
+                child.has_pieces = false;
+            } else {
+                child.walk = self.ground.walk(at((*child.plan).clone(), None));
             }
-            child.walk = self.ground.walk(at((*child.plan).clone(), None));
             return Ok(());
         }
         child.ended = Some(is_gone);
@@ -709,19 +743,24 @@ impl Units {
         Some(Event::Over(Over {
             partition: self.has_cursors().then_some(child.unit.partition),
             cursor: child.unit.cursor,
+            start: child.piece.start,
+            has_pieces: child.has_pieces,
+            token: (child.walk.walk.ending()).and_then(|ending| ending.sync_token),
+            has_pages: child.clock.is_some() || child.is_resumed,
             is_proven: is_proven && !child.is_doubtful,
             trail: child
                 .unit
                 .is_resumable
-                .then(|| self.trail(child.unit.stops, None)),
+                .then(|| self.trail(child.unit.stops, None, None)),
         }))
     }
 
-    fn trail(&self, stops: Vec<Stop>, page: Option<Spot>) -> Box<Trail> {
+    fn trail(&self, stops: Vec<Stop>, page: Option<Spot>, piece: Option<&Piece>) -> Box<Trail> {
         let notes = self.ground.notes();
         Box::new(Trail {
             stops,
             page,
+            ends: piece.map(|piece| (piece.start_value.clone(), piece.end_value.clone())),
             report: notes.report.clone(),
             seen: notes.seen.as_ref().map(CursorValue::to_json),
             clock: notes.clock,
@@ -738,6 +777,9 @@ impl Units {
             return Sheet::bare(page);
         };
         child.pages += 1;
+        child
+            .clock
+            .get_or_insert_with(|| page.server_date.unwrap_or_else(clock::now));
         child.is_doubtful |= page.doubtful;
         let is_first = child.pages == 1 && !child.is_resumed;
         child.has_records |= !page.records.is_empty();
@@ -745,11 +787,14 @@ impl Units {
         let is_resumable = child.unit.is_resumable && !child.is_doubtful && !page.is_part;
         let (stops, plan) = (child.unit.stops.clone(), Arc::clone(&child.plan));
         let context = Arc::clone(&child.unit.context);
+        let bounds = child.bounds.clone();
+        let piece = bounds.is_some().then(|| child.piece.clone());
         Sheet {
             page,
             is_first,
-            trail: is_resumable.then(|| self.trail(stops, Some(spot))),
+            trail: is_resumable.then(|| self.trail(stops, Some(spot), piece.as_ref())),
             plan: Some(plan),
+            bounds,
             context,
         }
     }
@@ -784,15 +829,28 @@ impl Units {
             let Some(unit) = self.pending.pop_front() else {
                 return Ok(());
             };
-            let spot = match self.seek.take() {
+            let (spot, ends) = match self.seek.take() {
                 // The unit at which the interrupted run was.
                 Some(Seek { page: None, .. }) => continue,
-                Some(Seek { page, .. }) => page,
-                None => None,
+                Some(Seek { page, ends, .. }) => (page, ends),
+                None => (None, None),
             };
-            let plan = Arc::new(unit_plan(&self.resource, &unit, self.ground.max_pages));
+            let first = first_piece(&self.resource, &unit);
+            let incremental = self.resource.endpoint.incremental.as_ref();
+            let piece = match (ends, incremental) {
+                (Some((start, end)), Some(incremental)) => {
+                    Piece::of_checkpoint(incremental, start, end)
+                }
+                _ => first.clone(),
+            };
+            let plan = unit_plan(&self.resource, &unit, &piece, self.ground.max_pages);
+            let plan = Arc::new(plan);
             self.under_way.push_back(Child {
                 walk: self.ground.walk(at((*plan).clone(), spot.as_ref())),
+                has_pieces: piece.start_value != first.start_value,
+                bounds: unit_bounds(&self.resource, &piece),
+                clock: None,
+                piece,
                 unit,
                 plan,
                 pages: 0,
@@ -1079,6 +1137,7 @@ impl Sheet {
             is_first: false,
             trail: None,
             plan: None,
+            bounds: None,
             context: Context::default(),
         }
     }
@@ -1125,12 +1184,42 @@ fn is_usable(value: &Value) -> bool {
     }
 }
 
-/// What is asked for a unit: all, or what changed since its cursor.
-fn unit_plan(resource: &Resource, unit: &Unit, max_pages: Option<u64>) -> WalkPlan {
+impl Child {
+    /// What is to be walked next for the same unit, now that this walk is proven.
+    fn next_piece(&self, resource: &Resource) -> Option<Piece> {
+        let incremental = resource.endpoint.incremental.as_ref()?;
+        incremental.window?;
+        self.piece
+            .next(incremental, self.clock.unwrap_or_else(clock::now))
+    }
+
+    /// Begins a walk over another piece.
+    fn go_on(&mut self, ground: &Ground, resource: &Resource, piece: Piece) {
+        let plan = unit_plan(resource, &self.unit, &piece, ground.max_pages);
+        self.plan = Arc::new(plan);
+        self.walk = ground.walk((*self.plan).clone());
+        self.bounds = unit_bounds(resource, &piece);
+        self.piece = piece;
+        self.has_pieces = true;
+    }
+}
+
+/// The ends between which a unit's walks begin.
+fn first_piece(resource: &Resource, unit: &Unit) -> Piece {
     let incremental = resource.endpoint.incremental.as_ref();
-    let piece = incremental.map_or_else(Piece::default, |incremental| {
+    incremental.map_or_else(Piece::default, |incremental| {
         Piece::first(incremental, unit.cursor.as_ref(), clock::now())
-    });
+    })
+}
+
+fn unit_bounds(resource: &Resource, piece: &Piece) -> Option<Arc<Bounds>> {
+    resource.endpoint.incremental.as_ref()?;
+    Some(Arc::new(piece.bounds(resource, &resource.endpoint)))
+}
+
+/// What is asked for a unit: all, or what changed since its cursor.
+fn unit_plan(resource: &Resource, unit: &Unit, piece: &Piece, max_pages: Option<u64>) -> WalkPlan {
+    let incremental = resource.endpoint.incremental.as_ref();
     let first = incremental.and_then(|incremental| incremental.first.as_deref());
     WalkPlan {
         endpoint: first
@@ -1138,8 +1227,8 @@ fn unit_plan(resource: &Resource, unit: &Unit, max_pages: Option<u64>) -> WalkPl
             .unwrap_or(&resource.endpoint)
             .clone(),
         bindings: unit.bindings.clone(),
-        start_value: piece.start_value,
-        end_value: piece.end_value,
+        start_value: piece.start_value.clone(),
+        end_value: piece.end_value.clone(),
         key: resource.primary_key.clone(),
         resume: None,
         first_page: 0,

@@ -418,11 +418,13 @@ impl Walker {
     /// Notes that a parent's records are all there: its cursor, and that the walk may go on behind it.
     pub(super) fn close_unit(&mut self, over: Over) {
         let seen = self.read.cursor.take();
-        if let (Some(partition), true) = (over.partition, over.is_proven)
-            && let Some(cursor) = self.further(over.cursor, seen)
-        {
-            let cursors = &mut self.outbox.batch.cursors;
-            cursors.insert(partition, cursor.to_json());
+        if over.is_proven && over.partition.is_some() {
+            let (cursor, flaw) = self.watermark_of(&over, seen);
+            self.unit_flaw = self.unit_flaw.take().or(flaw);
+            if let Some((partition, cursor)) = over.partition.zip(cursor) {
+                let cursors = &mut self.outbox.batch.cursors;
+                cursors.insert(partition, cursor.to_json());
+            }
         }
         self.checkpoint = over.trail.map(|trail| Checkpoint {
             at: None,

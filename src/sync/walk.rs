@@ -12,7 +12,7 @@ use super::{
     commit::{self, Conclusion, Store},
     cursor,
     deletes::{self, Held, Snapshot},
-    fanout::{Event, Trail},
+    fanout::{Event, Over, Trail},
     feed,
     intake::Intake,
     outbox::Outbox,
@@ -249,6 +249,8 @@ pub(super) struct Walker {
     carried: Carried,
     /// Why what was listed as deleted is not, where that is so.
     feed_flaw: Option<Fault>,
+    /// Why a parent's own cursor did not move, where that is so.
+    pub(super) unit_flaw: Option<Fault>,
     /// There while rows that the walk does not see are to go.
     pub(super) snapshot: Option<Snapshot>,
     /// Different keys that were seen before the walk that is a repetition.
@@ -266,18 +268,14 @@ pub(super) struct Walker {
 
 impl Read {
     /// The API's time when the walk began, as far as a cursor may rely on it.
-    fn begun(&self, plan: &Plan) -> Option<DateTime<Utc>> {
-        let incremental = plan.endpoint.incremental.as_ref()?;
+    fn begun(&self, incremental: &Incremental, like: Option<CursorValue>) -> Option<DateTime<Utc>> {
         let cap = self.cap.filter(|_| self.has_clock)?;
-        let like = plan.piece.start.clone();
         let like = like.or_else(|| CursorValue::at(cap, &incremental.notation))?;
         Some(cap - like.clock_margin(&incremental.notation))
     }
 
     /// The end of a proven piece, where nothing can be added before it any more.
-    fn proven_end(&self, plan: &Plan) -> Option<CursorValue> {
-        let incremental = plan.endpoint.incremental.as_ref()?;
-        let end = plan.piece.end.clone()?;
+    fn proven_end(&self, incremental: &Incremental, end: CursorValue) -> Option<CursorValue> {
         let margin = end.clock_margin(&incremental.notation);
         // Without the API's clock the cap is ahead of ours; as much behind is as safe.
         let doubt = match self.has_clock {
@@ -335,6 +333,7 @@ impl Walker {
             before: None,
             carried: Carried::default(),
             feed_flaw: None,
+            unit_flaw: None,
             snapshot: None,
             seen_before: None,
             pages: 0,
@@ -472,6 +471,9 @@ impl Walker {
                 None => return Ok(Pages::Over),
             };
             let page = sheet.page;
+            if let Some(bounds) = &sheet.bounds {
+                self.mapper.bound((**bounds).clone());
+            }
             if let Some(anchor) = self.anchor.take() {
                 if anchor != self.anchor_of(&page).await? {
                     return Ok(Pages::Moved);
@@ -511,10 +513,14 @@ impl Walker {
     /// Hands on the rows of a proven piece, and the cursor's move with them.
     async fn close_piece(&mut self, plan: &Plan) -> Result<(), Error> {
         let batch = &mut self.outbox.batch;
-        let cursor = plan
-            .moves_in_pieces(&self.store.context.resource)
-            .then(|| self.read.proven_end(plan))
-            .flatten()
+        let ends = plan
+            .endpoint
+            .incremental
+            .as_ref()
+            .zip(plan.piece.end.clone());
+        let cursor = ends
+            .filter(|_| plan.moves_in_pieces(&self.store.context.resource))
+            .and_then(|(incremental, end)| self.read.proven_end(incremental, end))
             .filter(|end| self.stored.as_ref().is_none_or(|stored| end > stored));
         if let Some(cursor) = cursor {
             if let Some(checkpoint) = &mut self.checkpoint {
@@ -690,7 +696,9 @@ impl Walker {
             cursor_from: plan.cursor.as_ref().map(|cursor| cursor.raw.clone()),
             watermark_at: read.cap,
             sweep: verdict.sweep,
-            held: verdict.held.or(flaw).or(self.feed_flaw.take()),
+            held: (verdict.held.or(flaw))
+                .or(self.unit_flaw.take())
+                .or(self.feed_flaw.take()),
             read_everything: plan.reads_everything,
         };
         self.outbox.hand_over(Some(conclusion)).await?;
@@ -712,6 +720,51 @@ impl Walker {
         (has_nameless_sets && rejects > 0).then_some(Error::SetsNotWhole)
     }
 
+    /// The cursor that is the time when the walk began; never before the one that is `stored`.
+    fn run_start(
+        &self,
+        incremental: &Incremental,
+        like: Option<CursorValue>,
+        stored: Option<CursorValue>,
+    ) -> (Option<CursorValue>, Option<Fault>) {
+        match self.read.begun(incremental, like) {
+            Some(begun) => match CursorValue::at(begun, &incremental.notation) {
+                Some(begun) if stored.as_ref().is_some_and(|stored| *stored > begun) => {
+                    (stored, None)
+                }
+                begun => (begun, None),
+            },
+            None => (None, Some(cursor::no_clock())),
+        }
+    }
+
+    /// Where a unit's cursor is after its proven walks, and what is wrong with it.
+    pub(super) fn watermark_of(
+        &self,
+        over: &Over,
+        seen: Option<CursorValue>,
+    ) -> (Option<CursorValue>, Option<Fault>) {
+        let resource = &self.store.context.resource;
+        let Some(incremental) = &resource.endpoint.incremental else {
+            return (None, None);
+        };
+        let stored = over.cursor.clone();
+        match incremental.watermark {
+            // The parent is gone, or there was no answer at all.
+            _ if !over.has_pages => (stored, None),
+            Watermark::Token => match &over.token {
+                Some(token) => (Some(CursorValue::token(token)), None),
+                None => (None, Some(cursor::no_token())),
+            },
+            Watermark::RunStart => self.run_start(incremental, over.start.clone(), stored),
+            Watermark::Max => {
+                let start = over.start.clone().filter(|_| over.has_pieces);
+                let proven = start.and_then(|start| self.read.proven_end(incremental, start));
+                (self.further(self.further(stored, proven), seen), None)
+            }
+        }
+    }
+
     /// Where the cursor is after a proven run, and what is wrong with it.
     fn watermark(
         &self,
@@ -728,15 +781,7 @@ impl Walker {
                 Some(token) => (Some(CursorValue::token(&token)), None),
                 None => (None, Some(cursor::no_token())),
             },
-            Watermark::RunStart => match self.read.begun(plan) {
-                Some(begun) => match CursorValue::at(begun, &incremental.notation) {
-                    Some(begun) if stored.as_ref().is_some_and(|stored| *stored > begun) => {
-                        (stored, None)
-                    }
-                    begun => (begun, None),
-                },
-                None => (None, Some(cursor::no_clock())),
-            },
+            Watermark::RunStart => self.run_start(incremental, plan.piece.start.clone(), stored),
             Watermark::Max => {
                 let flaw = (self.read.records > 0 && !self.read.has_values)
                     .then(|| cursor::unreadable(incremental, self.read.records));

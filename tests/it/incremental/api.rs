@@ -37,6 +37,8 @@ pub(super) struct Inner {
     /// The order of the records: by id, or by time.
     pub(super) order: Order,
     pub(super) page_size: usize,
+    /// Whether answers have a `Date` that can be read.
+    pub(super) tells_time: bool,
     /// The time in `Date`.
     pub(super) now: DateTime<Utc>,
     pub(super) log: Vec<BTreeMap<String, String>>,
@@ -70,6 +72,7 @@ impl Changes {
             spelling: "",
             order: Order::Id,
             page_size: 4,
+            tells_time: true,
             now: at("2024-06-15T12:00:00Z"),
             log: Vec::new(),
             token: None,
@@ -156,7 +159,10 @@ async fn answer(
     let mut state = state.lock().unwrap();
     let count = state.log.len();
     state.log.push(query.clone());
-    let now = state.now;
+    let date = match state.tells_time {
+        true => state.now.format("%a, %d %b %Y %H:%M:%S GMT").to_string(),
+        false => "-".to_owned(),
+    };
     let hooked = state.hook.take().and_then(|mut hook| {
         let answered = hook(count, &mut state);
         state.hook = Some(hook);
@@ -166,7 +172,6 @@ async fn answer(
         Some(response) => response,
         None => state.page(&query),
     };
-    let date = now.format("%a, %d %b %Y %H:%M:%S GMT").to_string();
     response
         .headers_mut()
         .insert(header::DATE, date.parse().unwrap());

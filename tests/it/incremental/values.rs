@@ -378,6 +378,50 @@ async fn the_cursor_may_be_the_time_at_which_the_api_was_asked() {
 }
 
 #[tokio::test]
+async fn without_the_apis_time_or_token_the_cursor_stays_and_the_run_says_so() {
+    let api = Changes::start().await;
+    api.put(1, "2024-03-01");
+    let incremental = "{watermark: run_start, start_param: from, initial_value: '2024-01-01'}";
+    let (bench, config_of_time) = (Bench::new().await, config(&api, incremental, ""));
+    api.with(|state| state.tells_time = false);
+    let outcome = bench.sync(&config_of_time, Start::GoOn).await;
+    assert_eq!(
+        (outcome.status, code(&outcome)),
+        (Status::Partial, "no_api_clock")
+    );
+    assert_eq!((ids(&bench).await, cursor(&bench).await), (vec![1], None));
+    api.with(|state| state.tells_time = true);
+    succeeds(&bench, &config_of_time, Start::GoOn).await;
+    assert!(cursor(&bench).await.is_some());
+
+    // A token that the API forgot to send leaves the last one in its place.
+    let bench = Bench::new().await;
+    let incremental = "{watermark: token, start_param: token}";
+    let config_of_token = config(&api, incremental, "").replace(
+        "limit: 4, total_path: total",
+        "limit: 4, total_path: total, sync_token_path: token",
+    );
+    api.asked(&[]);
+    for (token, asked, ends) in [
+        (Some("t1"), "-", "t1"),
+        (None, "t1", "no_end_token"),
+        (Some("t2"), "t1", "t2"),
+        (Some("t3"), "t2", "t3"),
+    ] {
+        api.with(|state| state.token = token.map(str::to_owned));
+        let outcome = bench.sync(&config_of_token, Start::GoOn).await;
+        assert_eq!(api.asked(&["token"]), [asked]);
+        match token {
+            Some(_) => assert_eq!(outcome.status, Status::Succeeded, "{outcome:?}"),
+            None => assert_eq!((outcome.status, code(&outcome)), (Status::Partial, ends)),
+        }
+        if token.is_some() {
+            assert_eq!(cursor(&bench).await.as_deref(), Some(ends));
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_first_walk_may_go_to_another_endpoint() {
     let api = Changes::start().await;
     for id in 1..=6 {

@@ -5,6 +5,7 @@ mod chains;
 mod cursors;
 mod failures;
 mod proof;
+mod spans;
 
 use std::sync::Arc;
 
