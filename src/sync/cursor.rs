@@ -6,8 +6,9 @@ use tracing::info;
 
 use super::{Error, plan::Plan, walk::Walker};
 use crate::{
-    config::incremental::{Incremental, Missing, RowOrder, Toward},
+    config::incremental::{Incremental, Missing, RowOrder, Toward, Watermark},
     fault::{Class, Fault},
+    record::Level,
     shape::Scan,
 };
 
@@ -40,6 +41,33 @@ impl Walker {
             self.before = Some(stretch.last.clone());
         }
         Ok(())
+    }
+
+    /// Tells when a read of everything met nothing as far as the stored cursor: the cursor never moves back,
+    /// and what the API changes before it is not seen until somebody resets it.
+    pub(super) async fn tell_regression(&self, plan: &Plan) -> Result<(), Error> {
+        let incremental = plan.endpoint.incremental.as_ref();
+        let watched = incremental.filter(|i| i.watermark == Watermark::Max && !self.is_fanout());
+        let values = plan.stored.as_ref().zip(self.read.cursor.as_ref());
+        let (Some(incremental), Some((stored, seen)), None) = (watched, values, &plan.cursor)
+        else {
+            return Ok(());
+        };
+        if !stored.is_beyond(seen, incremental.toward) {
+            return Ok(());
+        }
+        let message = "everything was read, and nothing is as new as the cursor, which stays: if the API was restored from a backup, run `rosterd reset`";
+        let data = serde_json::json!({ "cursor": stored.raw, "newest": seen.raw });
+        let mut connection = self.store.acquire().await?;
+        self.store
+            .tell(
+                &mut connection,
+                Level::Warn,
+                "cursor_regression",
+                message,
+                data,
+            )
+            .await
     }
 
     /// Whether what follows the page lies outside of the walk's span, by the order of the records.

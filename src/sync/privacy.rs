@@ -416,7 +416,7 @@ fn connecting(error: sqlx::Error) -> Error {
 }
 
 impl Store {
-    async fn acquire(&self) -> Result<sqlx::pool::PoolConnection<sqlx::Postgres>, Error> {
+    pub(super) async fn acquire(&self) -> Result<sqlx::pool::PoolConnection<sqlx::Postgres>, Error> {
         self.context.pool.acquire().await.map_err(connecting)
     }
 

@@ -685,6 +685,7 @@ impl Walker {
             return Err(error);
         }
         self.intake.left_out().tell(&self.store).await?;
+        self.tell_regression(plan).await?;
         let (cursor, flaw) = match resource.watched() {
             Some(incremental) => self.watermark(incremental, plan, token),
             None => (None, None),

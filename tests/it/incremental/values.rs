@@ -333,6 +333,19 @@ async fn a_full_read_sees_everything_and_does_not_move_the_cursor_back() {
     let outcome = succeeds(&bench, &config, Start::Anew).await;
     assert_eq!(outcome.counters.rows_deleted, 1, "{outcome:?}");
     assert_eq!(cursor(&bench).await.as_deref(), Some("2024-03-09"));
+    // Once for each read of everything, and with nothing but the two values.
+    let told = "select data::text from rosterd.events where kind = 'cursor_regression'";
+    let told: Vec<String> = bench.column(told).await;
+    assert_eq!(
+        told,
+        [r#"{"cursor": "2024-03-09", "newest": "2024-03-08"}"#]
+    );
+    api.put(10, "2024-03-10");
+    succeeds(&bench, &config, Start::Anew).await;
+    let told: i64 = bench
+        .value("select count(*) from rosterd.events where kind = 'cursor_regression'")
+        .await;
+    assert_eq!(told, 1);
 }
 
 #[tokio::test]
