@@ -416,7 +416,9 @@ fn connecting(error: sqlx::Error) -> Error {
 }
 
 impl Store {
-    pub(super) async fn acquire(&self) -> Result<sqlx::pool::PoolConnection<sqlx::Postgres>, Error> {
+    pub(super) async fn acquire(
+        &self,
+    ) -> Result<sqlx::pool::PoolConnection<sqlx::Postgres>, Error> {
         self.context.pool.acquire().await.map_err(connecting)
     }
 

@@ -55,6 +55,8 @@ mod successfactors;
 
 mod teamtailor;
 
+mod whole;
+
 mod workable;
 
 mod workday_raas;
