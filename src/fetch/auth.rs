@@ -116,6 +116,17 @@ impl Signer {
         }
     }
 
+    /// Puts a mask where the secret goes, in a request that is only to be shown.
+    pub(super) fn mask(&self, request: Signed<'_>) -> Result<(), Error> {
+        put(&Secret::new("***".to_owned()), self.place(), request)
+    }
+
+    fn place(&self) -> &Place {
+        match self {
+            Self::Known { place, .. } | Self::Token { place, .. } => place,
+        }
+    }
+
     /// The tokens that can be renewed, if the credential is one.
     pub(super) fn tokens(&self) -> Option<&Arc<Tokens>> {
         match self {

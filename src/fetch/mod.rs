@@ -127,13 +127,15 @@ impl Api {
         self.limiter.retire().await;
     }
 
-    /// The first request of a walk as it may be shown: every parameter but the key, no header.
+    /// The first request of a walk as it may be shown: method, URL, headers that the walk and its credential
+    /// set, body. Secrets are masked.
     ///
     /// # Errors
     ///
     /// What would keep the walk from starting: a path or header that cannot be sent.
     pub fn describe(&self, plan: &WalkPlan) -> Result<String, Error> {
-        request::describe(self.client.base(), plan)
+        let credential = self.credentials.of(&plan.endpoint)?;
+        request::describe(self.client.base(), plan, credential.signer.as_ref())
     }
 
     /// Where a walk asks: the configured address, or the one that the login of its credential names.

@@ -8,7 +8,7 @@ use url::Url;
 use super::{
     Address, Error, Position, WalkPlan,
     address::same_origin,
-    auth::{header_name, secret_value},
+    auth::{Signed, Signer, header_name, secret_value},
     paginate::Pager,
 };
 use crate::config::{
@@ -69,7 +69,11 @@ pub(super) fn method(method: Method) -> reqwest::Method {
 /// Method, URL and body of a walk's first request, which holds no key yet. Values of parameters are shown, they
 /// are what one looks for in a preview; parameters that are secrets are covered. Whoever shows it covers
 /// the secrets of the body.
-pub(super) fn describe(base: &Url, plan: &WalkPlan) -> Result<String, Error> {
+pub(super) fn describe(
+    base: &Url,
+    plan: &WalkPlan,
+    signer: Option<&Signer>,
+) -> Result<String, Error> {
     let from_the_start = WalkPlan {
         resume: None,
         ..plan.clone()
@@ -81,11 +85,26 @@ pub(super) fn describe(base: &Url, plan: &WalkPlan) -> Result<String, Error> {
             "***".clone_into(value);
         }
     }
-    let draft = template.draft(first.as_ref())?;
+    let mut draft = template.draft(first.as_ref())?;
+    if let Some(signer) = signer {
+        signer.mask(Signed {
+            url: &mut draft.url,
+            headers: &mut draft.headers,
+            body: &mut draft.body,
+        })?;
+    }
+    let headers = draft.headers.iter().map(|(name, value)| {
+        let value = match value.is_sensitive() {
+            true => "***",
+            false => value.to_str().unwrap_or("***"),
+        };
+        format!(" {name}: {value}")
+    });
+    let headers: String = headers.collect();
     let body = draft.body.map_or_else(String::new, |body| {
         format!(" {}", String::from_utf8_lossy(&body))
     });
-    Ok(format!("{} {}{body}", draft.method, draft.url))
+    Ok(format!("{} {}{headers}{body}", draft.method, draft.url))
 }
 
 impl Template {

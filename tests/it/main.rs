@@ -69,6 +69,7 @@ mod parents;
 
 mod postgres;
 
+mod previews;
 mod privacy;
 
 mod record;

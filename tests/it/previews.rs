@@ -1,0 +1,172 @@
+//! What `rosterd preview` says a resource's first request would be, and what its answer would become.
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    daemon::Setup,
+    db::TestDb,
+    site::{Reply, Site},
+};
+
+const SECRET: &str = "canary-5ecret-value";
+
+async fn site() -> Site {
+    Site::start(|asked| match asked.path.as_str() {
+        "/teams" => json!([{"id": "a/b"}, {"id": "c"}]).into(),
+        "/broken" => Reply::status(500),
+        _ => json!([{"id": 1, "name": "Jo", "ssn": "123"}, {"id": 2, "name": "Al", "ssn": "456"}])
+            .into(),
+    })
+    .await
+}
+
+/// The preview of `hr/docs`, and what was said beside it.
+async fn preview(db: &TestDb, site: &Site, client: &str, resource: &str) -> (Value, String) {
+    let parents = match resource.contains("{resources.teams") {
+        true => "- {name: teams, selected: false}",
+        false => "",
+    };
+    let config = format!(
+        "
+database: {{url: '{}'}}
+daemon: {{admin: {{listen: null}}}}
+sources:
+  hr:
+    vars: {{tenant: acme}}
+    client:
+      base_url: '{}'
+      paginator: single_page
+      retry: {{max_retries: 0}}
+      {client}
+    resource_defaults: {{primary_key: id, write_disposition: merge}}
+    resources:
+      {parents}
+      - name: docs
+        {resource}
+",
+        db.url(),
+        site.url()
+    );
+    let command = ["preview", "hr/docs", "--format", "json"];
+    let setup = Setup::command(config, &command).with_env("HR_KEY", SECRET);
+    tokio::task::spawn_blocking(move || {
+        let mut process = setup.start();
+        process.wait();
+        let shown = serde_json::from_str(&process.stdout()).unwrap_or_default();
+        let said = process.stderr() + &process.stdout();
+        (shown, said)
+    })
+    .await
+    .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_request_is_shown_as_it_is_sent_with_its_secrets_masked() {
+    let (db, site) = (TestDb::new().await, site().await);
+    let key = |more: &str| format!("auth: {{type: api_key, api_key: '${{HR_KEY}}', {more}}}");
+    for (client, resource, expected) in [
+        (
+            String::new(),
+            "endpoint: {path: docs, params: {tenant: '{vars.tenant}', active: true, empty: null}}",
+            "GET {url}/docs?tenant=acme&active=true",
+        ),
+        (
+            key("name: apikey, location: query"),
+            "endpoint: {path: docs, params: {a: 1}}",
+            "GET {url}/docs?a=1&apikey=***",
+        ),
+        (
+            key("name: X-Key"),
+            "endpoint: {path: docs, headers: {Accept-Language: de}}",
+            "GET {url}/docs accept-language: *** x-key: ***",
+        ),
+        (
+            key("name: session, location: cookie"),
+            "endpoint: docs",
+            "GET {url}/docs cookie: ***",
+        ),
+        (
+            key("name: auth.key, location: body"),
+            "endpoint: {path: docs, method: POST, json: {select: [id, name], active: true}}",
+            "POST {url}/docs content-type: application/json {\"select\":[\"id\",\"name\"],\"active\":true,\"auth\":{\"key\":\"***\"}}",
+        ),
+        (
+            String::new(),
+            "endpoint: {path: docs, method: POST, data: {a: b c}}",
+            "POST {url}/docs content-type: application/x-www-form-urlencoded a=b+c",
+        ),
+        (
+            // That of the first parent, one segment.
+            String::new(),
+            "endpoint: 'teams/{resources.teams.id}/docs'",
+            "GET {url}/teams/a%2Fb/docs",
+        ),
+        (
+            String::new(),
+            "endpoint: {path: docs, paginator: {type: offset, limit: 2, total_path: null}}",
+            "GET {url}/docs?offset=0&limit=2",
+        ),
+        (
+            String::new(),
+            "endpoint: {path: docs, incremental: {cursor_path: at, start_param: from, end_param: to, initial_value: '2024-01-01', window: 30d}}",
+            "GET {url}/docs?from=2024-01-01&to=2024-01-31",
+        ),
+        (
+            String::new(),
+            "endpoint: {path: docs, params: {q: 'changed > {incremental.start_value}'}, incremental: {cursor_path: at, initial_value: '2024-01-01T00:00:00Z'}}",
+            "GET {url}/docs?q=changed%20%3E%202024-01-01T00%3A00%3A00Z",
+        ),
+        (
+            String::new(),
+            "endpoint: {path: docs, incremental: {cursor_path: at, start_param: from, first: {path: all}}}",
+            "GET {url}/all",
+        ),
+    ] {
+        site.take();
+        let (shown, said) = preview(&db, &site, &client, resource).await;
+        let expected = expected.replace("{url}", &site.url());
+        assert_eq!(shown["request"], expected, "{said}");
+        assert!(!said.contains(SECRET), "{said}");
+        // The last request was that one.
+        let asked = site.take();
+        let path = expected.split(' ').nth(1).unwrap().replace(&site.url(), "");
+        let path = path.split('?').next().unwrap();
+        assert!(asked.last().unwrap().starts_with(path), "{asked:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_page_would_become_is_told_and_nothing_is_written() {
+    let (db, site) = (TestDb::new().await, site().await);
+    let rules = "privacy: {exclude: [ssn]}
+        processing_steps: [{filter: '.id < 3'}]";
+    let (shown, said) = preview(&db, &site, "", rules).await;
+    assert_eq!(shown["records"], 2, "{said}");
+    assert_eq!(
+        shown["sample"],
+        json!([{"id": 1, "name": "Jo"}, {"id": 2, "name": "Al"}])
+    );
+    assert_eq!(
+        [
+            &shown["would_insert"],
+            &shown["would_update"],
+            &shown["unchanged"]
+        ],
+        [&json!(2), &json!(0), &json!(0)]
+    );
+    let ddl = shown["ddl"].to_string();
+    assert!(
+        ddl.contains("create table") && !ddl.contains("ssn"),
+        "{ddl}"
+    );
+    let tables: i64 = sqlx::query_scalar("select count(*) from pg_class where relnamespace = (select oid from pg_namespace where nspname = 'hr')")
+        .fetch_one(db.pool())
+        .await
+        .unwrap();
+    assert_eq!(tables, 0);
+
+    // What cannot be read is told as a run would tell it.
+    let (_, said) = preview(&db, &site, "", "endpoint: broken").await;
+    assert!(said.contains("500") && said.contains("hint:"), "{said}");
+    assert!(!said.contains("Jane"), "{said}");
+}
