@@ -4,6 +4,7 @@ mod batches;
 mod chains;
 mod cursors;
 mod failures;
+mod levels;
 mod proof;
 mod spans;
 

@@ -5,11 +5,11 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering::SeqCst},
 };
 
-use rosterd::{record::Status, sync::Start};
+use rosterd::{clock, record::Status, sync::Start};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::{EMPLOYEES, company, config, page};
+use super::{EMPLOYEES, company, config, employees, page};
 use crate::support::{
     site::{Asked, Reply, Site},
     sync::Bench,
@@ -285,6 +285,66 @@ async fn the_first_walk_for_a_parent_may_go_to_another_endpoint() {
             .collect();
         asked.sort();
         assert_eq!(asked, [format!("1/{expected}"), format!("2/{expected}")]);
+    }
+}
+
+#[tokio::test]
+async fn a_parent_without_a_cursor_is_asked_elsewhere_and_the_others_since_their_walks_began() {
+    let (count, refused) = (Arc::new(AtomicUsize::new(2)), Arc::new(AtomicUsize::new(2)));
+    let (known, refusing) = (Arc::clone(&count), Arc::clone(&refused));
+    let site = Site::start(move |asked| match asked.path.as_str() {
+        "/employees" => page(asked, &employees(known.load(SeqCst))),
+        _ => {
+            let person: usize = asked.segments()[1].parse().unwrap();
+            match person == refusing.load(SeqCst) {
+                true => Reply::status(500),
+                false => page(asked, &[json!({"id": person})]),
+            }
+        }
+    })
+    .await;
+    let config = config(
+        &site,
+        &format!(
+            "{EMPLOYEES}
+      - name: absences
+        endpoint:
+          path: employees/{{resources.employees.id}}/changes
+          incremental: {{watermark: run_start, start_param: from, first: {{path: 'employees/{{resources.employees.id}}/all'}}}}
+"
+        ),
+    );
+    let bench = Bench::new().await;
+    let began = clock::now() - chrono::TimeDelta::seconds(1);
+    for (people, refuses, status, expected) in [
+        (2, 2, Status::Partial, vec!["1/all", "2/all"]),
+        // The second has no cursor yet, the third is new.
+        (3, 0, Status::Succeeded, vec!["1/changes", "2/all", "3/all"]),
+        (
+            3,
+            0,
+            Status::Succeeded,
+            vec!["1/changes", "2/changes", "3/changes"],
+        ),
+    ] {
+        count.store(people, SeqCst);
+        refused.store(refuses, SeqCst);
+        let outcome = bench.sync(&config, Start::GoOn).await;
+        assert_eq!(outcome.status, status, "{outcome:?}");
+        let mut asked: Vec<String> = Vec::new();
+        for request in site.take() {
+            let Some(request) = request.strip_prefix("/employees/") else {
+                continue;
+            };
+            let (path, query) = request.split_once('?').unwrap();
+            let from = query.split('&').find_map(|pair| pair.strip_prefix("from="));
+            let from: Option<chrono::DateTime<chrono::Utc>> = from.map(|at| at.parse().unwrap());
+            assert_eq!(from.is_some(), path.ends_with("changes"), "{request}");
+            assert!(from.is_none_or(|at| at >= began && at <= clock::now()));
+            asked.push(path.to_owned());
+        }
+        asked.sort();
+        assert_eq!(asked, expected);
     }
 }
 
