@@ -1021,8 +1021,11 @@ pub(super) fn delete_all(table: &TableName) -> String {
 }
 
 /// Binds the run as `$1`.
-pub(super) fn delete_of_run(table: &TableName) -> String {
-    format!("delete from {table} where _run_id = $1")
+pub(super) fn delete_of_runs(table: &TableName) -> String {
+    format!(
+        "with gone as (delete from {table} where _run_id = any($1) returning _run_id)
+         select _run_id, count(*) from gone group by _run_id"
+    )
 }
 
 /// Comments of many columns, as one text.

@@ -256,7 +256,7 @@ pub async fn write(
     Ok(written)
 }
 
-/// Deletes the rows that a run wrote; returns how many.
+/// Deletes the rows that some runs wrote; returns how many of each.
 ///
 /// # Errors
 ///
@@ -264,15 +264,14 @@ pub async fn write(
 pub async fn take_back(
     connection: &mut PgConnection,
     table: &TableName,
-    run_id: i64,
-) -> Result<u64, Error> {
-    Ok(sqlx::query(sql::safe(sql::delete_of_run(table)))
-        .bind(run_id)
+    runs: &[i64],
+) -> Result<Vec<(i64, i64)>, Error> {
+    sqlx::query_as(sql::safe(sql::delete_of_runs(table)))
+        .bind(runs)
         .persistent(false)
-        .execute(connection)
+        .fetch_all(connection)
         .await
-        .map_err(Error::database("taking back a repeated walk's rows"))?
-        .rows_affected())
+        .map_err(Error::database("taking back a repeated walk's rows"))
 }
 
 /// A run of rows of one segment.

@@ -2,7 +2,8 @@
 //!
 //! A cursor is changed by three functions only: [`move_cursor`] and, for parts of a resource,
 //! [`move_partition_cursors`] in the transaction of the rows that prove it, and [`reset_cursor`] by a person.
-//! The first and the last leave a line in `rosterd.cursor_log`. Nothing here
+//! The first and the last leave a line in `rosterd.cursor_log`. Where rows that proved it are taken back,
+//! [`take_back_partition_cursors`] goes with them. Nothing here
 //! compares cursor values; whether one lies before the other is known to the caller, who knows its type.
 
 use serde_json::Value;
@@ -219,9 +220,9 @@ pub async fn has_partition_cursors(
 }
 
 /// Moves the cursors of partitions, in the transaction of the rows that prove them. There may be a million of
-/// them, so their moves are not logged one by one.
+/// them, so their moves are not logged one by one; each row keeps where it was before.
 ///
-/// `moves`: each partition once.
+/// `moves`: each partition once. `runs`: the claim's run and those that it goes on with.
 ///
 /// # Errors
 ///
@@ -229,6 +230,7 @@ pub async fn has_partition_cursors(
 pub async fn move_partition_cursors(
     tx: &mut PgConnection,
     claim: &Claim,
+    runs: &[RunId],
     moves: &[(String, Value)],
     generation: i64,
     fingerprint: &str,
@@ -245,6 +247,7 @@ pub async fn move_partition_cursors(
          from unnest($2::text[], $3::jsonb[]) as t (partition, cursor)
          on conflict (resource_id, partition) do update
             set cursor = excluded.cursor, generation = excluded.generation,
+                old_cursor = case when c.updated_by_run = any($7) then c.old_cursor else c.cursor end,
                 fingerprint = excluded.fingerprint, scan_complete = true, version = c.version + 1,
                 updated_at = clock_timestamp(), updated_by_run = excluded.updated_by_run, updated_by = null
           where c.cursor is distinct from excluded.cursor or c.fingerprint is distinct from excluded.fingerprint",
@@ -254,6 +257,31 @@ pub async fn move_partition_cursors(
     .bind(cursors)
     .bind(generation)
     .bind(fingerprint)
+    .bind(claim.run_id)
+    .bind(runs)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Moves the cursors of partitions back to where they were before these runs, in the transaction that takes
+/// their rows back.
+///
+/// # Errors
+///
+/// [`Error::Database`].
+pub async fn take_back_partition_cursors(
+    tx: &mut PgConnection,
+    claim: &Claim,
+    runs: &[RunId],
+) -> Result<(), Error> {
+    sqlx::query(
+        "update rosterd.cursors
+            set cursor = old_cursor, version = version + 1, updated_at = clock_timestamp(), updated_by_run = $3
+          where resource_id = $1 and partition <> '' and updated_by_run = any($2)",
+    )
+    .bind(claim.resource_id)
+    .bind(runs)
     .bind(claim.run_id)
     .execute(tx)
     .await?;
@@ -306,7 +334,7 @@ pub async fn reset_cursor(
     .await?;
     let forgotten = sqlx::query(
         "update rosterd.cursors
-            set cursor = null, checkpoint = null, fingerprint = null, scan_complete = true,
+            set cursor = null, old_cursor = null, checkpoint = null, fingerprint = null, scan_complete = true,
                 generation = generation + 1, version = version + 1,
                 updated_at = clock_timestamp(), updated_by_run = null, updated_by = $2
           where resource_id = $1",

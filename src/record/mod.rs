@@ -72,7 +72,7 @@ pub use credentials::{
 };
 pub use cursor::{
     Cursor, cursor, cursor_version_by, has_partition_cursors, move_cursor, move_partition_cursors,
-    partition_cursors, reset_cursor, save_checkpoint,
+    partition_cursors, reset_cursor, save_checkpoint, take_back_partition_cursors,
 };
 pub use event::{Level, NewEvent, event};
 pub use lease::{Beat, fence, heartbeat, request_cancel};
@@ -85,6 +85,7 @@ pub use resources::{Registered, find, pause, register, resume};
 pub use retention::{Retained, retain};
 pub use run::{Counters, Ending, Mode, Status, Trigger, add_counters, finish, finish_in};
 pub use seal::Seal;
+pub use takeover::interrupted_before;
 pub use worker::{Worker, beat_worker, remove_worker};
 
 /// Identity of a row in `rosterd.resources`.

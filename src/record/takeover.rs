@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, Row, postgres::PgRow};
 
-use super::{Counters, Ending, Error, Mode, ResourceId, RunId, Status, claim::Known, run};
+use super::{Claim, Counters, Ending, Error, Mode, ResourceId, RunId, Status, claim::Known, run};
 use crate::fault::{Class, Fault};
 
 /// So many processes may die in a row in runs of one resource that commit nothing. Then the run counts as
@@ -67,6 +67,34 @@ pub(super) async fn predecessors(
     .fetch_all(tx)
     .await?;
     Ok(predecessors.into_iter().collect())
+}
+
+/// The interrupted runs that a run goes on with, the latest first, as far as they had its configuration.
+///
+/// # Errors
+///
+/// [`Error::Database`].
+pub async fn interrupted_before(
+    conn: &mut PgConnection,
+    claim: &Claim,
+) -> Result<Vec<RunId>, Error> {
+    if claim.took_over.is_none() {
+        return Ok(Vec::new());
+    }
+    Ok(sqlx::query_scalar(
+        "with recursive line as (
+           select run_id, resource_id, config_hash, labels from rosterd.runs where run_id = $1
+           union all
+           select before.run_id, before.resource_id, before.config_hash, before.labels
+           from line join rosterd.runs before on before.run_id = (line.labels ->> 'resumes')::bigint
+           where before.run_id < line.run_id and before.resource_id = line.resource_id
+             and before.status = 'interrupted' and before.config_hash is not distinct from line.config_hash
+         )
+         select run_id from line where run_id <> $1 order by run_id desc",
+    )
+    .bind(claim.run_id)
+    .fetch_all(conn)
+    .await?)
 }
 
 /// Closes the run of a worker that is gone.

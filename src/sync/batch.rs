@@ -74,6 +74,7 @@ impl Batch {
     pub fn take_back(&mut self) {
         self.segments.clear();
         self.keys.clear();
+        self.cursors.clear();
         self.takes_back = true;
         self.note_page(0);
     }

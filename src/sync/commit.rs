@@ -37,7 +37,9 @@ use crate::{
         table::{self, Change},
         write::{self, Standing, Target, Written},
     },
-    record::{self, CatalogColumn, Claim, Counters, Cursor, Ending, Level, NewReject, Status},
+    record::{
+        self, CatalogColumn, Claim, Counters, Cursor, Ending, Level, NewReject, RunId, Status,
+    },
     shape::{
         Column, CursorValue, Family, HASHED_KEY_COLUMN, Kind, Layout, Probe, column_name,
         identifier,
@@ -64,6 +66,8 @@ pub(super) struct Store {
     version: AtomicI64,
     /// Tells walks apart where rows that were not seen are deleted. A resumed walk keeps its number.
     generation: AtomicI64,
+    /// The run and, under `append`, the interrupted ones that it goes on with: what a repetition takes back.
+    runs: Vec<RunId>,
 }
 
 /// The columns that the tables have now; `None` where there is no table yet.
@@ -151,6 +155,10 @@ async fn try_open(
     let cursor = record::cursor(&mut connection, claim.resource_id, WHOLE).await?;
     let has_cursors_of_units = resource.parent.is_some()
         && record::has_partition_cursors(&mut connection, claim.resource_id).await?;
+    let mut runs = vec![claim.run_id];
+    if resource.write_disposition == WriteDisposition::Append {
+        runs.extend(record::interrupted_before(&mut connection, claim).await?);
+    }
     let has_rejects = record::open_rejects(&mut connection, claim.resource_id).await? > 0;
     let found = table::inspect(&mut connection, &name).await?;
     let is_loaded =
@@ -223,6 +231,7 @@ async fn try_open(
         children: Mutex::new(known),
         version: AtomicI64::new(cursor.as_ref().map_or(0, |cursor| cursor.version)),
         generation: AtomicI64::new(cursor.as_ref().map_or(0, |cursor| cursor.generation)),
+        runs,
     };
     Ok(Opened {
         store: Arc::new(store),
@@ -585,10 +594,9 @@ impl Store {
         }
 
         let mut transaction = connection.begin().await.map_err(connecting)?;
-        let taken_back = if batch.takes_back && self.tables.lock().await.target.is_some() {
-            write::take_back(&mut transaction, &self.table, self.claim.run_id).await?
-        } else {
-            0
+        let taken_back = match batch.takes_back {
+            true => self.take_back(&mut transaction).await?,
+            false => 0,
         };
         let into = match &self.walk {
             Some(walk) => self.target_of(walk, false),
@@ -624,7 +632,7 @@ impl Store {
         if deleted > 0 {
             self.mark_children(&mut transaction).await?;
         }
-        counters.rows_inserted += signed(in_table.inserted) - signed(taken_back);
+        counters.rows_inserted += signed(in_table.inserted) - taken_back;
         counters.rows_updated += signed(in_table.updated);
         counters.rows_unchanged += signed(in_table.unchanged);
         counters.rows_deleted += signed(deleted);
@@ -649,6 +657,7 @@ impl Store {
         record::move_partition_cursors(
             &mut transaction,
             &self.claim,
+            &self.runs,
             &moves,
             self.generation.load(Ordering::SeqCst),
             &self.context.resource.fingerprint,
@@ -681,6 +690,36 @@ impl Store {
             .map_err(crate::load::Error::database("committing"))?;
         failpoint::reach("load.after_commit");
         Ok(committed)
+    }
+
+    /// Whether interrupted runs wrote rows that this run may have to take back.
+    pub(super) fn has_predecessors(&self) -> bool {
+        self.runs.len() > 1
+    }
+
+    /// Takes back what the run appended, and those that it goes on with, and the moves of the parents'
+    /// cursors; returns how many rows were the run's own.
+    async fn take_back(&self, transaction: &mut PgConnection) -> Result<i64, Error> {
+        record::take_back_partition_cursors(transaction, &self.claim, &self.runs).await?;
+        if self.tables.lock().await.target.is_none() {
+            return Ok(0);
+        }
+        let gone = write::take_back(transaction, &self.table, &self.runs).await?;
+        let of = |is_own: bool| -> i64 {
+            let gone = gone
+                .iter()
+                .filter(|(run_id, _)| (*run_id == self.claim.run_id) == is_own);
+            gone.map(|(_, rows)| rows).sum()
+        };
+        let of_others = of(false);
+        if of_others > 0 {
+            let message =
+                format!("{of_others} rows that interrupted runs had appended are taken back");
+            let data = serde_json::json!({ "rows": of_others });
+            self.tell(transaction, Level::Info, "taken_back", &message, data)
+                .await?;
+        }
+        Ok(of(true))
     }
 
     /// Stores the checkpoint or, at the end, the cursor; returns the new version of its row.

@@ -44,6 +44,7 @@ use crate::{
         Resource,
         incremental::Incremental,
         parent::{Missing, Parent},
+        source::WriteDisposition,
         template::Field,
     },
     fault::Fault,
@@ -690,6 +691,7 @@ impl Units {
 
     /// What follows from the failure of the first walk under way.
     fn judge(&mut self, error: fetch::Error) -> Result<(), Error> {
+        let appends = self.resource.write_disposition == WriteDisposition::Append;
         let Some(child) = self.under_way.front_mut() else {
             return Err(error.into());
         };
@@ -704,6 +706,14 @@ impl Units {
         }
         let begins_again = matches!(error.course(), Course::Restart | Course::Resync);
         let is_stale = child.is_resumed && child.pages == 0 && !error.fault().retryable;
+        let has_given = child.pages > 0 || child.is_resumed;
+        if (begins_again || is_stale) && has_given && appends {
+            // Rows that were appended are taken back all together.
+            return Err(match is_stale {
+                true => Error::Moved,
+                false => error.into(),
+            });
+        }
         if (begins_again || is_stale) && !child.has_begun_again && !is_gone {
             debug!(%error, "a walk for one parent begins again");
             child.has_begun_again = true;

@@ -91,6 +91,10 @@ pub(super) async fn run(
         }
         .into());
     }
+    if plan.resume.is_none() && store.has_predecessors() {
+        info!("the interrupted run is not gone on with; what it appended is taken back");
+        walker.restart().await?;
+    }
     let (mut doubts, mut repetitions, mut restarts, mut resynced) = (0, 0, 0, false);
     loop {
         let why = match walker.walk(&plan).await {
@@ -140,6 +144,7 @@ pub(super) async fn run(
             }
             Err(Error::Fetch(error)) if walker.anchor.is_some() && !error.fault().retryable => {
                 info!(%error, "the interrupted walk cannot be gone on with");
+                walker.restart().await?;
                 plan = walker.begin_again(&plan);
                 continue;
             }
@@ -561,7 +566,7 @@ impl Walker {
         let outbox = &mut self.outbox;
         outbox.batch.checkpoint = None;
         if self.store.context.resource.write_disposition == WriteDisposition::Append {
-            // The repetition appends all of it once more.
+            // What comes now appends all of it once more.
             outbox.settle().await?;
             outbox.batch.take_back();
         }

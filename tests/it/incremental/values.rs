@@ -2,6 +2,7 @@
 
 use rosterd::{record::Status, sync::Start};
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     api::{Changes, Order, refusal},
@@ -225,6 +226,37 @@ async fn appended_rows_are_not_appended_again() {
     let outcome = succeeds(&bench, &config, Start::GoOn).await;
     assert_eq!(outcome.counters.records_left_out, 5);
     assert_eq!(ids(&bench).await, [1, 2, 3, 4, 5, 6]);
+}
+
+#[tokio::test]
+async fn what_an_interrupted_run_appended_is_taken_back_where_nothing_can_be_gone_on_with() {
+    // Its place is not found again; or it is not to be looked for.
+    for start in [Start::GoOn, Start::Anew] {
+        let api = Changes::start().await;
+        for id in 1..=20 {
+            api.put(id, &format!("2024-03-{id:02}"));
+        }
+        let (bench, config) = (
+            Bench::new().await,
+            config(&api, "{cursor_path: at, range_start: open}", "")
+                .replace("write_disposition: merge", "write_disposition: append"),
+        );
+        let token = CancellationToken::new();
+        let stop = token.clone();
+        api.before_each(move |n, _| {
+            if n == 3 {
+                stop.cancel();
+            }
+            None
+        });
+        let outcome = bench.sync_until(&config, Start::GoOn, token).await;
+        assert_eq!(outcome.status, Status::Interrupted, "{outcome:?}");
+        assert!(!ids(&bench).await.is_empty());
+        api.remove(1);
+        let outcome = succeeds(&bench, &config, start).await;
+        assert_eq!(ids(&bench).await, (2..=20).collect::<Vec<_>>());
+        assert_eq!(outcome.counters.rows_inserted, 19, "its own rows only");
+    }
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ mod cursors;
 mod failures;
 mod levels;
 mod proof;
+mod repeated;
 mod spans;
 
 use std::sync::Arc;
