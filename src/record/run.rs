@@ -177,11 +177,13 @@ pub struct Counters {
     pub values_discarded: i64,
     /// Records that gave way to a later version of their row.
     pub rows_behind: i64,
+    /// Fields that stood twice in their record, of which the last counts.
+    pub fields_repeated: i64,
 }
 
 impl Counters {
     /// In the order of `counted!`.
-    fn values(&self) -> [i64; 23] {
+    fn values(&self) -> [i64; 24] {
         [
             self.pages,
             self.records_read,
@@ -206,6 +208,7 @@ impl Counters {
             self.cursor_missing_rows,
             self.records_left_out,
             self.rows_behind,
+            self.fields_repeated,
         ]
     }
 
@@ -241,6 +244,7 @@ impl AddAssign for Counters {
         self.cursor_missing_rows += other.cursor_missing_rows;
         self.records_left_out += other.records_left_out;
         self.rows_behind += other.rows_behind;
+        self.fields_repeated += other.fields_repeated;
     }
 }
 
@@ -267,7 +271,8 @@ macro_rules! counted {
          schema_changes = schema_changes + $2[18], rows_discarded = rows_discarded + $2[19],
          values_discarded = values_discarded + $2[20],
          cursor_missing_rows = cursor_missing_rows + $2[21],
-         records_left_out = records_left_out + $2[22], rows_behind = rows_behind + $2[23]"
+         records_left_out = records_left_out + $2[22], rows_behind = rows_behind + $2[23],
+         fields_repeated = fields_repeated + $2[24]"
     };
 }
 

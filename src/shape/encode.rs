@@ -113,6 +113,8 @@ pub struct Encoded {
     pub rejects: Vec<Reject>,
     /// NUL and lone surrogates that became U+FFFD or were left out.
     pub replaced: u64,
+    /// Fields that stood twice in their record, of which the last counts.
+    pub repeated: u64,
     /// Values that the contract left out of rows.
     pub discarded: u64,
     /// What a frozen contract does not give; nothing of this page is to be stored then.
@@ -133,6 +135,7 @@ impl fmt::Debug for Encoded {
             .field("columns", &self.columns)
             .field("rejects", &self.rejects.len())
             .field("replaced", &self.replaced)
+            .field("repeated", &self.repeated)
             .field("discarded", &self.discarded)
             .field("breach", &self.breach)
             .finish_non_exhaustive()
@@ -484,6 +487,7 @@ impl Mapper {
                 }
             }));
         encoded.replaced += lists.replaced;
+        encoded.repeated += lists.repeated;
         encoded.discarded += lists.discarded;
         encoded.breach = encoded.breach.take().or(lists.breach);
         let families = nest.families();
@@ -562,6 +566,7 @@ impl Mapper {
                     let present = self.present();
                     self.sink.bytes(&present);
                 }
+                done.repeated += u64::from(self.tree.repeated());
                 done.tuples.push(offset(start)..offset(self.sink.out.len()));
                 done.rows.push(offset(place));
             }
@@ -1268,6 +1273,7 @@ impl Encoded {
             columns: 0,
             rejects: Vec::new(),
             replaced: 0,
+            repeated: 0,
             discarded: 0,
             breach: None,
             children: Vec::new(),

@@ -127,6 +127,7 @@ pub(super) struct Lists {
     pub(super) rows: Vec<ChildRows>,
     pub(super) rejects: Vec<Reject>,
     pub(super) replaced: u64,
+    pub(super) repeated: u64,
     /// Lists and values that the contract left out.
     pub(super) discarded: u64,
     pub(super) breach: Option<Breach>,
@@ -289,6 +290,7 @@ impl Nest {
                     .mapper
                     .encode(&page.body, &page.records, &scan, &keep, stamp);
             lists.replaced += encoded.replaced;
+            lists.repeated += encoded.repeated;
             lists.discarded += encoded.discarded;
             lists.breach = lists.breach.take().or(encoded.breach);
             let place = child.path.join(".");

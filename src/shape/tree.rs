@@ -212,6 +212,11 @@ impl Tree {
         slot(field).is_some() || above.filter_map(slot).any(|slot| !slot.is_open)
     }
 
+    /// How often a name stood twice in the record that was read last.
+    pub(super) fn repeated(&self) -> u32 {
+        self.repeated
+    }
+
     /// Takes the fields that have a value in this record but no column, in their order.
     pub(super) fn take_unplaced(&mut self) -> Vec<FieldId> {
         let epoch = self.epoch;

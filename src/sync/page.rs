@@ -265,6 +265,7 @@ impl Walker {
         }
         outbox.add(&Counters {
             text_replaced: signed_u64(encoded.replaced),
+            fields_repeated: signed_u64(encoded.repeated),
             values_discarded: signed_u64(encoded.discarded),
             ..Counters::default()
         });

@@ -544,10 +544,10 @@ fn odd_documents() -> Vec<Odd> {
             &["too_deep"],
         ),
         (
-            "D20 a name twice in one record: the last counts",
-            r#"[{"id": 1, "v": 1, "v": 2}]"#.into(),
-            "select v from hr.docs",
-            json!([{"v": 2}]),
+            "D20 a name twice in one record: the last counts, and it is told",
+            r#"[{"id": 1, "v": 1, "v": 2}, {"id": 2, "v": {"w": 1, "w": 2, "w": 3}}]"#.into(),
+            "select v, v__w, (select fields_repeated from rosterd.runs) as told from hr.docs order by id",
+            json!([{"v": 2, "v__w": null, "told": 3}, {"v": null, "v__w": 3, "told": 3}]),
             &[],
         ),
         (
