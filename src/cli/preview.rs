@@ -12,6 +12,7 @@ use crate::{
     postgres,
     sync::{
         fleet,
+        outline::outline,
         preview::{Preview, preview},
     },
 };
@@ -41,6 +42,14 @@ pub(super) async fn execute(global: &Global, own: &Arguments) -> anyhow::Result<
         let api = fleet::api(source, &config, &base.pool, &base.worker, &refreshes)?;
         let api = Arc::new(api);
         let seen = preview(resource, &api, &base.pool, own.records).await;
+        if let Err(error) = &seen
+            && error.fault().code == "unexpected_shape"
+            && let Some(outline) = outline(resource, &api).await
+        {
+            output::print(&format!(
+                "the answer, names and types only:\n\n{outline}\n\n"
+            ))?;
+        }
         api.retire().await;
         refreshes.close();
         refreshes.wait().await;

@@ -35,6 +35,8 @@ mod fanout;
 
 mod outbox;
 
+pub mod outline;
+
 mod page;
 
 mod patience;

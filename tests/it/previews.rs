@@ -165,6 +165,24 @@ async fn what_the_page_would_become_is_told_and_nothing_is_written() {
         .unwrap();
     assert_eq!(tables, 0);
 
+    // Where the records are not where they should be, the answer is shown in outline.
+    let (_, said) = preview(
+        &db,
+        &site,
+        "",
+        "endpoint: {path: docs, data_selector: data}",
+    )
+    .await;
+    assert!(
+        said.contains("unexpected") || said.contains("hint:"),
+        "{said}"
+    );
+    assert!(
+        said.contains("list of 2\n  id: number\n  name: text\n  ssn: text"),
+        "{said}"
+    );
+    assert!(!said.contains("Jo") && !said.contains("123"), "{said}");
+
     // What cannot be read is told as a run would tell it.
     let (_, said) = preview(&db, &site, "", "endpoint: broken").await;
     assert!(said.contains("500") && said.contains("hint:"), "{said}");
