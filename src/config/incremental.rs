@@ -468,9 +468,6 @@ impl IncrementalFile {
                 "needs `initial_value`, where the first one begins",
             );
         }
-        if window.0 > Duration::from_secs(100 * 366 * 86_400) {
-            at.wrong(problems, "expected less than a hundred years");
-        }
         if self.last_value_func == TowardWord::Min {
             at.wrong(problems, "windows go forward: `last_value_func: max` only");
         }

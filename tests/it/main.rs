@@ -74,6 +74,7 @@ mod privacy;
 
 mod record;
 
+mod refusals;
 mod rejects;
 
 mod replicas;
