@@ -101,7 +101,10 @@ const CAPABILITIES: &[(u8, &str, &str, &[&str])] = &[
         12,
         "e_budget",
         "several limits at once, for all resources of a credential",
-        &["fetch::pace::limits_hold_at_the_server_over_all_walks_and_retries"],
+        &[
+            "fetch::pace::limits_hold_at_the_server_over_all_walks_and_retries",
+            "parents::failures::requests_of_children_keep_to_the_rate_limit",
+        ],
     ),
     (
         13,
@@ -200,7 +203,10 @@ const CAPABILITIES: &[(u8, &str, &str, &[&str])] = &[
         26,
         "e_reset",
         "other reset headers by name and unit",
-        &["fetch::pace::an_api_that_tells_what_is_left_is_never_asked_for_more"],
+        &[
+            "fetch::pace::an_api_that_tells_what_is_left_is_never_asked_for_more",
+            "apis::odd::an_api_that_tells_when_its_window_is_over_is_waited_for",
+        ],
     ),
     (
         27,
@@ -353,7 +359,10 @@ const CAPABILITIES: &[(u8, &str, &str, &[&str])] = &[
         49,
         "a_401",
         "401: refresh once, then once more",
-        &["fetch::tokens::a_token_that_expires_is_renewed_and_a_revoked_one_once"],
+        &[
+            "fetch::tokens::a_token_that_expires_is_renewed_and_a_revoked_one_once",
+            "apis::odd::tokens_are_asked_for_in_every_way_and_once_more_when_they_are_refused",
+        ],
     ),
     (
         50,
@@ -437,7 +446,10 @@ const CAPABILITIES: &[(u8, &str, &str, &[&str])] = &[
         61,
         "a_assert",
         "signed assertions",
-        &["fetch::tokens::a_signed_statement_is_made_for_each_token"],
+        &[
+            "fetch::tokens::a_signed_statement_is_made_for_each_token",
+            "apis::odd::tokens_are_asked_for_in_every_way_and_once_more_when_they_are_refused",
+        ],
     ),
     (
         62,
@@ -449,7 +461,10 @@ const CAPABILITIES: &[(u8, &str, &str, &[&str])] = &[
         63,
         "a_dynbase",
         "the base URL from the login",
-        &["fetch::network::a_login_may_send_us_to_hosts_that_are_admitted_and_nowhere_else"],
+        &[
+            "fetch::network::a_login_may_send_us_to_hosts_that_are_admitted_and_nowhere_else",
+            "apis::odd::tokens_are_asked_for_in_every_way_and_once_more_when_they_are_refused",
+        ],
     ),
     (
         64,
@@ -523,7 +538,10 @@ const CAPABILITIES: &[(u8, &str, &str, &[&str])] = &[
         74,
         "e_conc",
         "requests at the same time are limited",
-        &["fetch::pace::fetching_ahead_keeps_the_order_and_the_bound"],
+        &[
+            "fetch::pace::fetching_ahead_keeps_the_order_and_the_bound",
+            "parents::failures::children_are_under_way_together_within_the_limits_and_come_in_order",
+        ],
     ),
     (
         75,
@@ -565,7 +583,10 @@ const CAPABILITIES: &[(u8, &str, &str, &[&str])] = &[
         80,
         "p_keyset",
         "the next page by a field of the last record",
-        &["fetch::kinds::the_last_record_names_the_next_page"],
+        &[
+            "fetch::kinds::the_last_record_names_the_next_page",
+            "apis::odd::the_field_of_the_last_record_names_the_next_page",
+        ],
     ),
     (
         81,

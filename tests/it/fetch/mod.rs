@@ -33,7 +33,7 @@ mod paging;
 
 mod places;
 
-mod tokens;
+pub(crate) mod tokens;
 
 fn path(text: &str) -> DottedPath {
     DottedPath(text.split('.').map(|key| Step::Key(key.into())).collect())

@@ -108,7 +108,7 @@ async fn a_token_is_asked_for_in_every_configured_way() {
 }
 
 /// Made for this test and good for nothing else.
-const RSA: &str = "-----BEGIN RSA PRIVATE KEY-----\n\
+pub(crate) const RSA: &str = "-----BEGIN RSA PRIVATE KEY-----\n\
 MIIEpAIBAAKCAQEAsXlx8+9Q3mOdcf/EbgKP50h7YOv2QBbQ2lLf7nk+Av7Im0KB\n\
 hoF/2nF4yBM3XFOixUVq+A4KgmBXn7fiuAc+/nPSINwx2ofI+su5B51lJgRiI+gP\n\
 wZFJIWJHQBKvzlXoxQTGAyEBjPI+K8rLk6tO+ghqtsyO48lgFufczmNpDDM8/VHv\n\

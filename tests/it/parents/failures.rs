@@ -161,4 +161,6 @@ async fn requests_of_children_keep_to_the_rate_limit() {
         let within = asked[at..].iter().filter(|a| a.at < first.at + window);
         assert!(within.count() <= 5);
     }
+    let rows: i64 = bench.value("select count(*) from hr.absences").await;
+    assert_eq!(rows, 12);
 }
