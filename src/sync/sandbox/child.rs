@@ -19,28 +19,26 @@ const MAX_INPUT: usize = 1 << 30;
 /// The whole process.
 #[must_use]
 pub fn main() -> ExitCode {
-    leave_with_parent();
-    let worker = thread::Builder::new().stack_size(STACK).spawn(work);
-    let ended = worker.map(thread::JoinHandle::join);
-    match ended {
-        Ok(Ok(Ok(()))) => ExitCode::SUCCESS,
+    let (parent, main) = (getppid(), thread::current());
+    let worker = thread::Builder::new().stack_size(STACK).spawn(move || {
+        let ended = work();
+        main.unpark();
+        ended
+    });
+    let Ok(worker) = worker else {
+        return ExitCode::FAILURE;
+    };
+    while !worker.is_finished() {
+        if getppid() != parent {
+            // Whoever started this is gone, and nobody else ends a program that does not end.
+            return ExitCode::FAILURE;
+        }
+        thread::park_timeout(Duration::from_secs(1));
+    }
+    match worker.join() {
+        Ok(Ok(())) => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     }
-}
-
-/// Ends this process when the one that started it is gone, also in the middle of a program.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "there is no runtime in this process"
-)]
-fn leave_with_parent() {
-    let parent = getppid();
-    thread::spawn(move || {
-        while getppid() == parent {
-            thread::sleep(Duration::from_secs(1));
-        }
-        std::process::abort();
-    });
 }
 
 fn work() -> io::Result<()> {
