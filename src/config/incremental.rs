@@ -138,7 +138,7 @@ section! {
         end_param: String,
         /// Taken off the stored cursor, so that late records are seen: `10m`, `36h`. A plain number means what it does in dlt: days of dates, seconds of other times, itself of numbers.
         lag: LagFile = "0s",
-        /// Order in which the API sends the records, by the cursor: `asc` or `desc`. A walk then ends at the first page that leaves the span. It is checked; where it does not hold, the walk goes on to the API's own end.
+        /// Order in which the API sends the records, by the cursor: `asc` or `desc`. A walk then ends at the first page that leaves the span. It is checked; where it does not hold, the walk goes on to the API's own end. Under `asc` a record that was read and comes again, changed, shows that others may have slipped over the border of a counted page: the walk is repeated.
         row_order: OrderWord,
         /// Whether records at the start belong to the span: `closed` or `open`. Open loses what changed in the same instant later.
         range_start: EndWord = "closed",

@@ -1,16 +1,84 @@
 //! The cursor of a run: what its records say of it, and what is wrong with it at the end.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use tracing::info;
 
 use super::{Error, plan::Plan, walk::Walker};
 use crate::{
-    config::incremental::{Incremental, Missing, RowOrder, Toward, Watermark},
+    config::{
+        Resource,
+        incremental::{Incremental, Missing, RowOrder, Toward, Watermark},
+        paginator::Paginator,
+    },
     fault::{Class, Fault},
     record::Level,
-    shape::Scan,
+    shape::{KeyHashing, Scan},
 };
+
+/// Records of one walk that are remembered; 32 MiB of them. What moves beyond is not told.
+const MOST_REMEMBERED: usize = 500_000;
+
+/// The records of a walk by places that are counted, where a record that changes goes to the end.
+///
+/// All others behind its old place move up then, and one of them slips over the border of a page that was
+/// read. The total stays what it was. What tells of it is the record itself: it comes again, changed.
+#[derive(Debug, Default)]
+pub(super) struct Moves {
+    is_watched: bool,
+    /// The hash of each record by its key.
+    met: HashMap<u128, u64, KeyHashing>,
+    /// Whether a record came again, changed.
+    pub(super) is_met: bool,
+}
+
+impl Moves {
+    pub(super) fn of(resource: &Resource) -> Self {
+        let endpoint = &resource.endpoint;
+        let is_ascending = (endpoint.incremental.as_ref()).is_some_and(|incremental| {
+            incremental.row_order == Some(RowOrder::Ascending) && incremental.toward == Toward::Max
+        });
+        let is_counted = match &endpoint.paginator {
+            // An overlap meets those that moved up.
+            Paginator::Counted(counted) => counted.overlap == 0,
+            _ => false,
+        };
+        Self {
+            is_watched: is_ascending && is_counted && !resource.primary_key.is_empty(),
+            ..Self::default()
+        }
+    }
+
+    /// Another walk begins.
+    pub(super) fn begin(&mut self) {
+        self.met.clear();
+        self.is_met = false;
+    }
+
+    fn look(&mut self, scan: &Scan) {
+        if !self.is_watched || self.is_met {
+            return;
+        }
+        for row in &scan.rows {
+            // Half of the hash tells two versions of one record apart.
+            let version = row.hash as u64;
+            match self.met.get(&row.key) {
+                Some(met) => self.is_met |= *met != version,
+                None if self.met.len() < MOST_REMEMBERED => {
+                    self.met.insert(row.key, version);
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Why the walk is not proven.
+    pub(super) fn doubt(&self) -> Option<String> {
+        self.is_met.then(|| {
+            "a record that had been read changed and came again at the end, so that others may have slipped over a border of pages".to_owned()
+        })
+    }
+}
 
 impl Walker {
     /// Looks at the order and the gaps of the cursor values.
@@ -19,6 +87,7 @@ impl Walker {
         let Some(incremental) = &resource.endpoint.incremental else {
             return Ok(());
         };
+        self.moves.look(scan);
         if incremental.missing == Missing::Raise && scan.cursor_missing > 0 {
             return Err(Error::CursorMissing {
                 records: scan.cursor_missing,

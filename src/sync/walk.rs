@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::{
     Context, Error, Gauge,
     commit::{self, Conclusion, Store},
-    cursor,
+    cursor::{self, Moves},
     deletes::{self, Held, Snapshot},
     fanout::{Event, Over, Trail},
     feed,
@@ -251,6 +251,7 @@ pub(super) struct Walker {
     pub(super) stored: Option<CursorValue>,
     /// Last cursor value of the page before, where an order was promised.
     pub(super) before: Option<CursorValue>,
+    pub(super) moves: Moves,
     carried: Carried,
     /// Why what was listed as deleted is not, where that is so.
     feed_flaw: Option<Fault>,
@@ -336,6 +337,7 @@ impl Walker {
             piece: Piece::default(),
             stored: None,
             before: None,
+            moves: Moves::of(resource),
             carried: Carried::default(),
             feed_flaw: None,
             unit_flaw: None,
@@ -365,6 +367,7 @@ impl Walker {
             false => plan.bounds(&resource),
         });
         self.before = None;
+        self.moves.begin();
         self.tally = Tally::default();
         self.pages = plan
             .resume
@@ -406,7 +409,11 @@ impl Walker {
         // What was read counts, whatever ended the reading.
         let loaded = self.load_in_hand().await;
         self.count(&stream);
+        let moved = self.moves.doubt().filter(|_| !self.is_fanout());
         match result {
+            Ok(Pages::Over | Pages::Left) if let Some(why) = moved => {
+                return Ok(End::Doubtful(why));
+            }
             Ok(Pages::Over) => {}
             Ok(Pages::Left) => return Ok(End::Proven(None)),
             Ok(Pages::Moved) | Err(Error::Moved) => {
@@ -490,6 +497,7 @@ impl Walker {
                 self.read.cursor = None;
                 self.read.cap = None;
                 self.before = None;
+                self.moves.begin();
             }
             self.trail = sheet.trail;
             let (has_next, is_part, doubtful) = (page.next.is_some(), page.is_part, page.doubtful);
@@ -758,6 +766,7 @@ impl Walker {
         match incremental.watermark {
             // The parent is gone, or there was no answer at all.
             _ if !over.has_pages => (stored, None),
+            _ if let Some(why) = self.moves.doubt() => (stored, Some(Error::Unproven(why).fault())),
             Watermark::Token => match &over.token {
                 Some(token) => (Some(CursorValue::token(token)), None),
                 None => (None, Some(cursor::no_token())),

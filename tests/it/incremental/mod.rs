@@ -6,6 +6,7 @@ use crate::support::sync::Bench;
 
 mod api;
 mod feed;
+mod moving;
 mod reconcile;
 mod refused;
 mod spans;

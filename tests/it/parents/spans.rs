@@ -377,3 +377,59 @@ async fn what_a_parents_cursor_has_passed_is_not_appended_again() {
     let rows: Vec<String> = bench.column("select id from hr.absences order by id").await;
     assert_eq!(rows, ["a", "b"]);
 }
+
+#[tokio::test]
+async fn a_parents_cursor_stays_where_its_records_moved_while_they_were_walked() {
+    // Four entries on two pages, by the day; the first one changes once, before the second page is asked for.
+    let (days, moves) = (
+        Arc::new(Mutex::new([1, 2, 3, 4])),
+        Arc::new(AtomicUsize::new(1)),
+    );
+    let moving = Arc::clone(&moves);
+    let site = company(2, move |asked| {
+        let person: i64 = asked.segments()[1].parse().unwrap();
+        let is_second = person == 2 && asked.param("offset") == Some("2");
+        let mut days = days.lock().unwrap();
+        if is_second && moving.swap(0, SeqCst) == 1 {
+            days[0] = 9;
+        }
+        let days = if person == 2 { *days } else { [1, 2, 3, 4] };
+        let mut entries: Vec<(i64, i64)> = days.into_iter().zip(person * 10..).collect();
+        entries.sort_unstable();
+        let entries: Vec<Value> = entries
+            .iter()
+            .map(|(day, id)| json!({"id": id, "at": format!("2024-01-{day:02}T00:00:00Z")}))
+            .filter(|entry| entry["at"].as_str().unwrap() >= asked.param("from").unwrap_or(""))
+            .collect();
+        page(asked, &entries)
+    })
+    .await;
+    let config = config(
+        &site,
+        &format!(
+            "{EMPLOYEES}
+      - name: absences
+        endpoint:
+          path: employees/{{resources.employees.id}}/absences
+          incremental: {{cursor_path: at, start_param: from, row_order: asc}}
+"
+        ),
+    );
+    let bench = Bench::new().await;
+    let outcome = bench.sync(&config, Start::GoOn).await;
+    assert_eq!(outcome.status, Status::Partial, "{outcome:?}");
+    assert_eq!(outcome.fault.unwrap().code, "pagination_drift");
+    assert_eq!(moves.load(SeqCst), 0);
+    let cursors: Vec<String> = bench
+        .column("select cursor #>> '{}' from rosterd.cursors where partition <> ''")
+        .await;
+    assert_eq!(
+        cursors,
+        ["2024-01-04T00:00:00Z"],
+        "that of the first person"
+    );
+    let outcome = bench.sync(&config, Start::GoOn).await;
+    assert_eq!(outcome.status, Status::Succeeded, "{outcome:?}");
+    let rows: Vec<i64> = bench.column("select id from hr.absences order by id").await;
+    assert_eq!(rows, [10, 11, 12, 13, 20, 21, 22, 23]);
+}
