@@ -22,7 +22,7 @@ pub(crate) const KEY: &str = "demo-key-of-the-sample-api";
 pub(crate) struct Api {
     pub(crate) base: String,
     pub(crate) records: u64,
-    _process: Ended,
+    process: Ended,
 }
 
 /// What the records say of themselves, to check tables by.
@@ -37,8 +37,13 @@ impl Api {
     /// Starts the real binary's sample API with `records` employees that stay as they are.
     pub(crate) async fn start(records: u64, options: &[&str]) -> anyhow::Result<Self> {
         let port = free_port()?;
+        let keeps: &[&str] = match options.contains(&"--keep-mb") {
+            true => &[],
+            false => &["--keep-mb", "16384"],
+        };
         let process = Command::new(super::ROSTERD)
-            .args(["demo", "--still", "--keep-mb", "16384"])
+            .args(["demo", "--still"])
+            .args(keeps)
             .args(["--page-cap", "100000"])
             .args(["--api-only", &port.to_string()])
             .args(["--employees", &records.to_string()])
@@ -47,16 +52,20 @@ impl Api {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
-        let api = Self {
+        let mut api = Self {
             base: format!("http://127.0.0.1:{port}"),
             records,
-            _process: Ended(process),
+            process: Ended(process),
         };
         let began = Instant::now();
         while tokio::net::TcpStream::connect(("127.0.0.1", port))
             .await
             .is_err()
         {
+            ensure!(
+                api.process.0.try_wait()?.is_none(),
+                "the sample API ended at once"
+            );
             ensure!(
                 began.elapsed() < Duration::from_secs(30),
                 "the sample API does not start"
