@@ -63,3 +63,22 @@ pub async fn event(conn: &mut PgConnection, event: &NewEvent<'_>) -> Result<(), 
     .await?;
     Ok(())
 }
+
+/// The facts of the latest event of a kind that a resource has.
+///
+/// # Errors
+///
+/// [`Error::Database`].
+pub async fn latest_event(
+    conn: &mut PgConnection,
+    resource_id: ResourceId,
+    kind: &str,
+) -> Result<Option<Value>, Error> {
+    Ok(sqlx::query_scalar(
+        "select data from rosterd.events where kind = $2 and resource_id = $1 order by at desc, event_id desc limit 1",
+    )
+    .bind(resource_id)
+    .bind(kind)
+    .fetch_optional(conn)
+    .await?)
+}

@@ -74,7 +74,7 @@ pub use cursor::{
     Cursor, cursor, cursor_version_by, has_partition_cursors, move_cursor, move_partition_cursors,
     partition_cursors, reset_cursor, save_checkpoint, take_back_partition_cursors,
 };
-pub use event::{Level, NewEvent, event};
+pub use event::{Level, NewEvent, event, latest_event};
 pub use lease::{Beat, fence, heartbeat, request_cancel};
 pub use privacy::{
     Mark, erase_rejects, erased, hold_idle, is_same_key, note_blocked, set_withheld, suppress,

@@ -12,7 +12,7 @@ use crate::{
         paginator::Paginator,
     },
     fault::{Class, Fault},
-    record::Level,
+    record::{self, Level},
     shape::{KeyHashing, Scan},
 };
 
@@ -112,30 +112,31 @@ impl Walker {
         Ok(())
     }
 
-    /// Tells when a read of everything met nothing as far as the stored cursor: the cursor never moves back,
-    /// and what the API changes before it is not seen until somebody resets it.
+    /// Tells when a walk met records, and none as far as the stored cursor: the cursor never moves back, and
+    /// what the API changes before it is not seen until somebody resets it. Told once for the same two values,
+    /// since the next walk meets no more.
     pub(super) async fn tell_regression(&self, plan: &Plan) -> Result<(), Error> {
         let incremental = plan.endpoint.incremental.as_ref();
         let watched = incremental.filter(|i| i.watermark == Watermark::Max && !self.is_fanout());
         let values = plan.stored.as_ref().zip(self.read.cursor.as_ref());
-        let (Some(incremental), Some((stored, seen)), None) = (watched, values, &plan.cursor)
-        else {
+        let (Some(incremental), Some((stored, seen))) = (watched, values) else {
             return Ok(());
         };
-        if !stored.is_beyond(seen, incremental.toward) {
+        // Beside values that the API's clock has not reached yet nobody knows which went back.
+        let is_clock_behind = self.gauge.counters().cursor_future_rows > 0;
+        if is_clock_behind || !stored.is_beyond(seen, incremental.toward) {
             return Ok(());
         }
-        let message = "everything was read, and nothing is as new as the cursor, which stays: if the API was restored from a backup, run `rosterd reset`";
         let data = serde_json::json!({ "cursor": stored.raw, "newest": seen.raw });
+        let kind = "cursor_regression";
         let mut connection = self.store.acquire().await?;
+        let resource_id = self.store.claim.resource_id;
+        if record::latest_event(&mut connection, resource_id, kind).await? == Some(data.clone()) {
+            return Ok(());
+        }
+        let message = "no record is as new as the cursor, which stays: if the API was restored from a backup, run `rosterd reset`";
         self.store
-            .tell(
-                &mut connection,
-                Level::Warn,
-                "cursor_regression",
-                message,
-                data,
-            )
+            .tell(&mut connection, Level::Warn, kind, message, data)
             .await
     }
 
