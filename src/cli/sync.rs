@@ -221,6 +221,13 @@ fn summary(outcome: &Outcome) -> String {
     for (count, word) in [
         (c.rows_deleted, "deleted"),
         (c.rows_rejected, "rejected"),
+        (c.records_left_out, "left out"),
+        (c.rows_behind, "older than their rows"),
+        (c.cursor_missing_rows, "without a cursor value"),
+        (c.cursor_future_rows, "with a cursor in the future"),
+        (c.text_replaced, "characters replaced"),
+        (c.fields_repeated, "fields that stood twice"),
+        (c.values_discarded, "values discarded"),
         (c.http_retries, "retries"),
     ] {
         if count > 0 {

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     clock,
-    record::report::{Attempt, Event, ResourceHealth, RunDetail, RunRow, SchemaChange},
+    record::report::{Attempt, Event, Oddity, ResourceHealth, RunDetail, RunRow, SchemaChange},
 };
 
 /// How a resource is doing, and its runs. `None`: the configuration names it no more.
@@ -71,7 +71,7 @@ pub(super) fn run(detail: &RunDetail, health: &Health) -> Markup {
                 @if let Some(hint) = &run.error_hint { p { span aria-hidden="true" { "→ " } (sentence(hint)) } }
             }
         }
-        dl.facts { (when(run)) (rows(run)) (requests(run)) }
+        dl.facts { (when(run)) (rows(run)) (oddities(&detail.oddities)) (requests(run)) }
         @if !detail.attempts.is_empty() { (attempts(&detail.attempts)) }
         @if !detail.schema_changes.is_empty() { (changes(&detail.schema_changes)) }
         @if !detail.events.is_empty() { (events(&detail.events)) }
@@ -106,6 +106,28 @@ fn rows(run: &RunRow) -> Markup {
         (fact("Unchanged", &html! { (count(run.rows_unchanged)) }))
         (fact("Deleted", &html! { (count(run.rows_deleted)) }))
         (fact("Rejected", &html! { (count(run.rows_rejected)) }))
+    }
+}
+
+/// What was odd about the records, where anything was.
+fn oddities(oddities: &[Oddity]) -> Markup {
+    html! {
+        @for Oddity { counter, count: times } in oddities {
+            (fact(
+                match counter.as_str() {
+                    "text_replaced" => "Characters replaced",
+                    "fields_repeated" => "Fields that stood twice",
+                    "cursor_missing_rows" => "Without a cursor value",
+                    "cursor_future_rows" => "With a cursor in the future",
+                    "records_left_out" => "Left out",
+                    "rows_behind" => "Older than their rows",
+                    "rows_discarded" => "Discarded by the contract",
+                    "values_discarded" => "Values discarded by the contract",
+                    other => other,
+                },
+                &html! { (count(*times)) },
+            ))
+        }
     }
 }
 

@@ -51,6 +51,7 @@ async fn given_history(pool: &PgPool) {
          select run_id, 'warn', 'circuit_open', 'the key is left alone' from rosterd.runs where status = 'failed';
          insert into rosterd.schema_changes (run_id, resource_id, change, table_name, column_name, old_type, new_type)
          select run_id, 2, 'widen_column', 'ats.candidates', 'salary', 'bigint', 'numeric' from rosterd.runs where status = 'failed';
+         update rosterd.runs set fields_repeated = 37 where status = 'failed';
          insert into rosterd.workers (worker, host, app_version, running) values ('worker-1', 'h', '0.1.0', 1);",
     )
     .execute(pool)
@@ -175,9 +176,12 @@ async fn a_resource_and_a_run_have_their_pages() {
         "the key is left alone",
         "bigint → numeric",
         "worker-1",
+        "Fields that stood twice</dt><dd>37",
     ] {
         assert!(run.contains(text), "{text} in {run}");
     }
+    // Only what there was.
+    assert!(!run.contains("Left out"), "{run}");
     let (status, _) = server.get("/resources/hr/default/a%2Fb%20%3Ci%3E").await;
     assert_eq!(status, 200);
     for path in [

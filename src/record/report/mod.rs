@@ -12,7 +12,7 @@ use std::{collections::HashMap, time::Duration};
 use sqlx::{FromRow, PgConnection, PgPool, Postgres, Transaction};
 
 pub use self::rows::{
-    Attempt, ErrorGroup, Event, Measured, Overview, ResourceHealth, RunDetail, RunRow,
+    Attempt, ErrorGroup, Event, Measured, Oddity, Overview, ResourceHealth, RunDetail, RunRow,
     SchemaChange, Took, Totals, WorkerRow,
 };
 
@@ -317,6 +317,17 @@ async fn run(db: &mut PgConnection, run_id: i64) -> Result<Option<RunDetail>, sq
     .fetch_optional(&mut *db)
     .await?;
     let Some(run) = run else { return Ok(None) };
+    let oddities = sqlx::query_as(
+        "select counter, count from rosterd.runs cross join lateral (values
+           ('text_replaced', text_replaced), ('fields_repeated', fields_repeated),
+           ('cursor_missing_rows', cursor_missing_rows), ('cursor_future_rows', cursor_future_rows),
+           ('records_left_out', records_left_out), ('rows_behind', rows_behind),
+           ('rows_discarded', rows_discarded), ('values_discarded', values_discarded)) as c (counter, count)
+         where run_id = $1 and count > 0",
+    )
+    .bind(run_id)
+    .fetch_all(&mut *db)
+    .await?;
     let attempts = sqlx::query_as(
         "select attempt::integer, worker, started_at, finished_at, outcome, pages::bigint, records_read,
            error_class, error_code, error_message
@@ -344,6 +355,7 @@ async fn run(db: &mut PgConnection, run_id: i64) -> Result<Option<RunDetail>, sq
     .await?;
     Ok(Some(RunDetail {
         run,
+        oddities,
         attempts,
         events,
         schema_changes,

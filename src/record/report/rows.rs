@@ -96,9 +96,19 @@ impl RunRow {
 #[derive(Debug, Clone, Serialize)]
 pub struct RunDetail {
     pub run: RunRow,
+    /// What was odd about its records, as far as there was anything.
+    pub oddities: Vec<Oddity>,
     pub attempts: Vec<Attempt>,
     pub events: Vec<Event>,
     pub schema_changes: Vec<SchemaChange>,
+}
+
+/// One counter of `rosterd.runs` that tells of records which were not as they should be.
+#[derive(Debug, Clone, Serialize, FromRow)]
+pub struct Oddity {
+    /// The column's name.
+    pub counter: String,
+    pub count: i64,
 }
 
 /// One time that a process took a run up.
