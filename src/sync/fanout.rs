@@ -59,6 +59,9 @@ const MOST_FAILURES_IN_A_ROW: u32 = 20;
 /// Parents that are remembered so that none is asked for twice. Beyond them one may be, which costs requests only.
 const MOST_REMEMBERED: usize = 2_000_000;
 
+/// Records of parents that become units at a time: so many cursors are one question to the database.
+const UNITS_AT_ONCE: usize = 500;
+
 /// A place in a fan-out, as stored in the checkpoint. Holds no id, only hashes of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Trail {
@@ -569,6 +572,8 @@ struct Units {
     /// Fields of the parents, and of those above them, that requests name: first those of this resource's own.
     wanted: Vec<Field>,
     seen: KeySet,
+    /// The page of parents that is being read.
+    taken: Option<Box<Taken>>,
     /// Units of parents that were read, cursors loaded.
     pending: VecDeque<Unit>,
     /// Parents of the batch that is not full yet.
@@ -579,6 +584,15 @@ struct Units {
     /// Pages given by all units.
     number: u64,
     seek: Option<Seek>,
+}
+
+/// A page of parents. It may be one of a million: units are made of a part of them at a time.
+struct Taken {
+    sheet: Sheet,
+    /// The record that comes next.
+    next: usize,
+    /// Over what the requests take from the records up to that.
+    anchor: Xxh3,
 }
 
 /// The place at which an interrupted fan-out goes on.
@@ -633,6 +647,7 @@ impl Units {
             mapper: has_cursor.then(|| Mapper::new(walk::map_spec(above), Layout::default())),
             wanted,
             seen: KeySet::default(),
+            taken: None,
             pending: VecDeque::new(),
             gathered: Vec::new(),
             parents_are_over: false,
@@ -874,23 +889,29 @@ impl Units {
         Ok(())
     }
 
-    /// Reads the parents' next page and makes units of its records.
+    /// Makes units of the next records of the parents.
     async fn read_parents(&mut self) -> Result<(), Error> {
         let mut units = Vec::new();
-        match self.parents.next().await? {
-            Some(Event::Page(sheet)) => self.take_in(sheet, &mut units).await?,
-            // A parent's own unit ended; what it failed with is in the report.
-            Some(Event::Over(_)) => {}
-            None => {
-                self.parents_are_over = true;
-                if self.seek.as_ref().is_some_and(|seek| !seek.is_met()) {
-                    return Err(Error::Moved);
-                }
-                if !self.gathered.is_empty() {
-                    let batch = std::mem::take(&mut self.gathered);
-                    units.push(self.batch(batch));
+        if self.taken.is_none() {
+            match self.parents.next().await? {
+                Some(Event::Page(sheet)) => self.taken = Some(Box::new(self.take(sheet).await?)),
+                // A parent's own unit ended; what it failed with is in the report.
+                Some(Event::Over(_)) => {}
+                None => {
+                    self.parents_are_over = true;
+                    if self.seek.as_ref().is_some_and(|seek| !seek.is_met()) {
+                        return Err(Error::Moved);
+                    }
+                    if !self.gathered.is_empty() {
+                        let batch = std::mem::take(&mut self.gathered);
+                        units.push(self.batch(batch));
+                    }
                 }
             }
+        }
+        if let Some(mut taken) = self.taken.take() {
+            self.make_units(&mut taken, &mut units)?;
+            self.taken = Some(taken).filter(|taken| !taken.is_over());
         }
         if let (Some(cursors), true) = (&self.cursors, self.has_cursors()) {
             self.load_cursors(&cursors.clone(), &mut units).await?;
@@ -899,41 +920,49 @@ impl Units {
         Ok(())
     }
 
-    async fn take_in(&mut self, sheet: Sheet, units: &mut Vec<Unit>) -> Result<(), Error> {
+    /// Sends a page of the parents through their own steps.
+    async fn take(&mut self, mut sheet: Sheet) -> Result<Taken, Error> {
+        self.note_cursor(&sheet.page);
+        if let Some(steps) = &mut self.steps {
+            let stepped = steps.page(&sheet.page.body, &sheet.page.records).await?;
+            if let Some(reject) = stepped.rejects.first() {
+                let message = format!(
+                    "records of the parent could not be taken ({}): {}",
+                    reject.reason,
+                    reject.path.as_deref().unwrap_or("the record itself")
+                );
+                self.fail(Error::Parent(message).fault());
+            }
+            sheet.page.body = Bytes::from(stepped.body);
+            sheet.page.records = stepped.records;
+        }
+        Ok(Taken {
+            sheet,
+            next: 0,
+            anchor: Xxh3::new(),
+        })
+    }
+
+    fn make_units(&mut self, taken: &mut Taken, units: &mut Vec<Unit>) -> Result<(), Error> {
+        let sheet = &taken.sheet;
         let spot = match &sheet.trail {
             Some(trail) => trail.page.clone(),
             None => None,
         };
-        self.note_cursor(&sheet.page);
-        let stepped = match &mut self.steps {
-            Some(steps) => Some(steps.page(&sheet.page.body, &sheet.page.records).await?),
-            None => None,
-        };
-        if let Some(reject) = stepped.as_ref().and_then(|page| page.rejects.first()) {
-            let message = format!(
-                "records of the parent could not be taken ({}): {}",
-                reject.reason,
-                reject.path.as_deref().unwrap_or("the record itself")
-            );
-            self.fail(Error::Parent(message).fault());
-        }
-        let (body, records): (&[u8], _) = match &stepped {
-            Some(stepped) => (&stepped.body, &stepped.records),
-            None => (&sheet.page.body, &sheet.page.records),
-        };
-        let mut anchor = Xxh3::new();
-        for (at, range) in records.iter().enumerate() {
-            let record = body
+        let records = sheet.page.records.iter().enumerate().skip(taken.next);
+        for (at, range) in records.take(UNITS_AT_ONCE) {
+            taken.next = at + 1;
+            let record = (sheet.page.body)
                 .get(range.start as usize..range.end as usize)
                 .unwrap_or_default();
             let values = self.values(record, &sheet.context);
             for (field, value) in &values {
-                anchor.update(field.path.to_string().as_bytes());
-                anchor.update(&[0]);
-                anchor.update(value.to_string().as_bytes());
-                anchor.update(&[0]);
+                taken.anchor.update(field.path.to_string().as_bytes());
+                taken.anchor.update(&[0]);
+                taken.anchor.update(value.to_string().as_bytes());
+                taken.anchor.update(&[0]);
             }
-            let anchor = format!("{:032x}", anchor.digest128());
+            let anchor = format!("{:032x}", taken.anchor.digest128());
             if let Some(seek) = &mut self.seek
                 && !seek.is_met()
             {
@@ -950,7 +979,7 @@ impl Units {
                 record: at,
                 anchor,
             });
-            let Some(unit) = self.unit(record, values, &sheet, stop) else {
+            let Some(unit) = self.unit(record, values, sheet, stop) else {
                 continue;
             };
             if self.parent.batch == 1 {
@@ -964,7 +993,7 @@ impl Units {
             }
         }
         match &self.seek {
-            Some(seek) if !seek.is_met() => Err(Error::Moved),
+            Some(seek) if taken.is_over() && !seek.is_met() => Err(Error::Moved),
             _ => Ok(()),
         }
     }
@@ -1129,6 +1158,12 @@ impl Units {
             }
         }
         Ok(())
+    }
+}
+
+impl Taken {
+    fn is_over(&self) -> bool {
+        self.next >= self.sheet.page.records.len()
     }
 }
 

@@ -5,6 +5,7 @@ mod chains;
 mod cursors;
 mod failures;
 mod levels;
+mod many;
 mod proof;
 mod repeated;
 mod spans;
