@@ -33,6 +33,8 @@ mod intake;
 
 mod fanout;
 
+mod trail;
+
 mod outbox;
 
 pub mod outline;

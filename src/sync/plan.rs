@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{Error, deletes::Snapshot, fanout::Trail, span::Piece};
+use super::{Error, deletes::Snapshot, span::Piece, trail::Trail};
 use crate::{
     clock,
     config::{

@@ -12,7 +12,7 @@ use super::{
     commit::{self, Conclusion, Store},
     cursor::{self, Moves},
     deletes::{self, Held, Snapshot},
-    fanout::{Event, Over, Trail},
+    fanout::{Event, Over},
     feed,
     intake::Intake,
     outbox::Outbox,
@@ -22,6 +22,7 @@ use super::{
     privacy,
     span::Piece,
     stream::Stream,
+    trail::Trail,
 };
 use crate::{
     clock,
