@@ -21,10 +21,17 @@ pub const POINTS: [&str; 14] = [
     "run.after_finish",
 ];
 
+/// Between the API's answer with a new refresh token and its way into the database.
+pub const NEW_CREDENTIAL: &str = "credentials.before_write";
+
+fn is_known(name: &str) -> bool {
+    POINTS.contains(&name) || name == NEW_CREDENTIAL
+}
+
 /// Marks that the named point was reached; dies there when the test asked for it.
 #[inline]
 pub fn reach(name: &'static str) {
-    debug_assert!(POINTS.contains(&name), "unknown failpoint {name}");
+    debug_assert!(is_known(name), "unknown failpoint {name}");
     // Lets a test count how often a run comes by.
     #[cfg(feature = "failpoints")]
     tracing::trace!(name, "failpoint reached");
@@ -41,7 +48,7 @@ pub fn arm(spec: &str) -> Result<(), String> {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     let (name, count) = spec.split_once(':').unwrap_or((spec, "1"));
-    if !POINTS.contains(&name) {
+    if !is_known(name) {
         return Err(format!("unknown failpoint {name:?}"));
     }
     let count: u64 = count

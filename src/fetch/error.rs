@@ -428,7 +428,7 @@ impl Error {
             Self::TokenRefused { .. } => (
                 Class::Auth,
                 "token_refused",
-                "look at the client, its secret and its scopes in client.auth; the API's operator may have to renew them",
+                "look at the client, its secret and its scopes in client.auth; the API's operator may have to renew them. A refresh token that is used up is replaced with `rosterd credentials set SOURCE`",
                 false,
             ),
             Self::TokenMissing { .. } => (

@@ -9,6 +9,7 @@ use tracing::warn;
 
 use crate::{
     config::{Config, Secret, Source},
+    failpoint,
     fault::Fault,
     fetch::{self, Drawer, Keeper, KeptTokens, Opened, Vault},
     record::{self, Seal, StoredCredential},
@@ -182,6 +183,7 @@ impl Drawer for Locked {
                 mut transaction,
                 before,
             } = *self;
+            failpoint::reach(failpoint::NEW_CREDENTIAL);
             let next = store.sealed(&before, &tokens)?;
             let (source, account) = (&store.source, &store.account);
             let written = async {

@@ -10,7 +10,7 @@ use axum::{
     routing::{get, post},
 };
 use rosterd::{
-    config,
+    config, failpoint,
     fetch::{Api, Keeper, WalkPlan},
     record::Status,
     sync::{Start, credentials::Store},
@@ -289,4 +289,106 @@ async fn without_any_token_the_operator_is_told_to_put_one_in() {
         .unwrap();
     expect(&bench, &text, None).await;
     assert_eq!(vendor.asked(), ["seed-0"]);
+}
+
+/// The real binary with these arguments and this on its standard input. Answers exit code and all it said.
+async fn rosterd(config: &str, arguments: &[&str], input: &str, failpoint: &str) -> (i32, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("daemon.yaml");
+    std::fs::write(&file, config).unwrap();
+    let mut command = assert_cmd::Command::new(env!("CARGO_BIN_EXE_rosterd"));
+    command
+        .args(arguments)
+        .env("ROSTERD_CONFIG", &file)
+        .env("ROSTERD_LOG", "trace")
+        .write_stdin(input.to_owned());
+    if !failpoint.is_empty() {
+        command.env("ROSTERD_FAILPOINT", failpoint);
+    }
+    let done = tokio::task::spawn_blocking(move || {
+        let _folder = folder;
+        command.output().unwrap()
+    });
+    let done = done.await.unwrap();
+    let said = [done.stdout, done.stderr].concat();
+    let said = String::from_utf8(said).unwrap();
+    (done.status.code().unwrap_or(-1), said)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_operator_puts_a_token_in_sees_that_it_is_there_and_takes_it_out() {
+    let (bench, vendor) = (Bench::new().await, Vendor::start().await);
+    let config = vendor.config(&bench, "", KEY);
+    let list = ["credentials", "list", "--format", "json"];
+    let set = ["credentials", "set", "hr"];
+    let reset = ["credentials", "reset", "hr"];
+    let mut all = String::new();
+    for (arguments, input, code, part) in [
+        (&list[..], "", 0, "[]"),
+        (&["sync"], "", 1, "no_refresh_token"),
+        (&set, "", 1, "expected one line with the refresh token"),
+        (
+            &set,
+            "two\nlines",
+            1,
+            "expected one line with the refresh token",
+        ),
+        (
+            &["credentials", "set", "crm"],
+            "seed-0",
+            1,
+            "there is no source crm",
+        ),
+        (&set, "seed-0\n", 0, "hr: kept; the next run uses it"),
+        (&list, "", 0, "\"kept\": true"),
+        (&["sync"], "", 0, "2 inserted"),
+        (&list, "", 0, "\"key_id\": \"k1\""),
+        (&reset, "", 0, "hr: forgotten"),
+        (&reset, "", 0, "hr: nothing was kept"),
+        (&["sync"], "", 1, "no_refresh_token"),
+    ] {
+        let (ended, said) = rosterd(&config, arguments, input, "").await;
+        assert!(
+            ended == code && said.contains(part),
+            "{arguments:?}: {ended} {said}"
+        );
+        all += &said;
+    }
+    assert_eq!(vendor.asked(), ["seed-0"]);
+    for secret in ["seed-0", "rotated-1", "access-1"] {
+        assert!(!all.contains(secret), "{secret}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_is_lost_between_the_answer_and_the_database_is_told_and_put_in_anew() {
+    let (bench, vendor) = (Bench::new().await, Vendor::start().await);
+    let config = vendor.config(&bench, SEED, KEY);
+    let (ended, _) = rosterd(&config, &["sync"], "", failpoint::NEW_CREDENTIAL).await;
+    assert_eq!(ended, -1, "killed");
+    assert_eq!(vendor.asked(), ["seed-0"]);
+
+    // As if the lease of the dead process had run out.
+    sqlx::query("update rosterd.leases set expires_at = now() - interval '1 s'")
+        .execute(bench.db.pool())
+        .await
+        .unwrap();
+    // The vendor has voided what is known here. Nothing is lost but time.
+    let (ended, said) = rosterd(&config, &["sync"], "", "").await;
+    assert!(ended == 1 && said.contains("token_refused"), "{said}");
+    let hint: String = bench
+        .value("select error_hint from rosterd.runs order by run_id desc limit 1")
+        .await;
+    assert!(hint.contains("rosterd credentials set"), "{hint}");
+
+    // A person logs in again and hands the new one over.
+    {
+        let mut state = vendor.state.lock().unwrap();
+        state.stolen = false;
+        state.refresh = "seed-1".into();
+    }
+    let (ended, said) = rosterd(&config, &["credentials", "set", "hr"], "seed-1", "").await;
+    assert_eq!(ended, 0, "{said}");
+    let (ended, said) = rosterd(&config, &["sync"], "", "").await;
+    assert!(ended == 0 && said.contains("2 inserted"), "{said}");
 }
