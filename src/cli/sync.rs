@@ -227,6 +227,7 @@ fn summary(outcome: &Outcome) -> String {
         (c.cursor_future_rows, "with a cursor in the future"),
         (c.text_replaced, "characters replaced"),
         (c.fields_repeated, "fields that stood twice"),
+        (c.records_superseded, "superseded by others of their key"),
         (c.values_discarded, "values discarded"),
         (c.http_retries, "retries"),
     ] {

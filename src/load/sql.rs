@@ -321,6 +321,25 @@ pub(super) fn count_behind(
     )
 }
 
+/// Hashes of the rows that this very run wrote and that a staged row now takes the place of.
+pub(super) fn superseded(
+    table: &TableName,
+    key: &[Ident],
+    guard: Option<&Guard>,
+    history: Option<&History>,
+) -> String {
+    let valid = history.map_or_else(String::new, |history| {
+        format!(" and {}", Validity::new(history).is_open("t."))
+    });
+    format!(
+        "select t._row_hash from {STAGE} as s join {table} as t on {}{valid} \
+         where t._run_id = s._run_id and t._row_hash <> s._row_hash \
+           and octet_length(t._row_hash) = 16{}",
+        on_key(key),
+        unless_behind(guard)
+    )
+}
+
 /// Writes the staged rows that differ from the table's. Equal rows get no new version, and neither
 /// do rows of which the table has a later version.
 ///

@@ -110,6 +110,8 @@ pub struct Written {
     pub unchanged: u64,
     /// Staged rows that gave way to a later version in the table.
     pub behind: u64,
+    /// Hashes of rows that this run wrote and that gave way to a staged one.
+    pub superseded: Vec<Vec<u8>>,
     /// Ids of rows that gave way to the table's, where lists have tables: so do their lists.
     pub kept: Vec<String>,
     pub refused: Vec<Refused>,
@@ -344,6 +346,7 @@ async fn write_rows<'a>(
                 written.deleted += part.deleted;
                 written.unchanged += part.unchanged;
                 written.behind += part.behind;
+                written.superseded.extend(part.superseded);
                 written.kept.extend(part.kept);
             }
             Err(error) if error.blames_a_row() => {
@@ -443,13 +446,18 @@ async fn merge(
     )
     .await?;
     let behind = count_behind(connection, target, &key, guard.as_ref()).await?;
+    let superseded = superseded(connection, target, &like.layout, &key, guard.as_ref()).await?;
     if let Some(history) = target.history {
         let guard = guard.as_ref();
         let written =
             super::scd2::merge(connection, table, &like.layout, history, guard, staged).await?;
         refresh_hashes(connection, target, &key, guard).await?;
         drop_stage(connection).await?;
-        return Ok(Written { behind, ..written });
+        return Ok(Written {
+            behind,
+            superseded,
+            ..written
+        });
     }
     let mut kept = Vec::new();
     let may_keep = guard.is_some() || target.strategy == Strategy::InsertOnly;
@@ -502,6 +510,7 @@ async fn merge(
         updated,
         unchanged: staged.saturating_sub(updated + inserted),
         behind,
+        superseded,
         kept,
         ..Written::default()
     })
@@ -524,6 +533,25 @@ async fn count_behind(
         .await
         .map_err(Error::database("counting rows of older versions"))?;
     Ok(u64::try_from(count).unwrap_or_default())
+}
+
+/// Hashes of the rows of this run that give way to the staged ones. Parts of records only add to each other.
+async fn superseded(
+    connection: &mut PgConnection,
+    target: Target<'_>,
+    layout: &Layout,
+    key: &[Ident],
+    guard: Option<&Guard>,
+) -> Result<Vec<Vec<u8>>, Error> {
+    if target.strategy == Strategy::InsertOnly || layout.partial {
+        return Ok(Vec::new());
+    }
+    let statement = sql::superseded(target.table, key, guard, target.history);
+    sqlx::query_scalar(sql::safe(statement))
+        .persistent(false)
+        .fetch_all(connection)
+        .await
+        .map_err(Error::database("looking for rows of the same walk"))
 }
 
 /// Lets rows that another mapping wrote count as this one's, where nothing else of them differs.
@@ -572,6 +600,7 @@ async fn delete(
     .await?;
     let guard = guard.as_ref();
     let behind = count_behind(connection, target, &key, guard).await?;
+    let superseded = superseded(connection, target, &like.layout, &key, guard).await?;
     let statement = match (target.history, target.hard) {
         (Some(history), _) => sql::end_staged(target.table, &key, history, guard),
         (None, true) => sql::delete_staged(target.table, &key, guard),
@@ -588,6 +617,7 @@ async fn delete(
         deleted,
         unchanged: staged.saturating_sub(deleted),
         behind,
+        superseded,
         ..Written::default()
     })
 }

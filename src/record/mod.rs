@@ -46,6 +46,8 @@ mod skip;
 
 mod slots;
 
+mod superseded;
+
 mod takeover;
 
 mod worker;
@@ -85,6 +87,7 @@ pub use resources::{Registered, find, pause, register, resume};
 pub use retention::{Retained, retain};
 pub use run::{Counters, Ending, Mode, Status, Trigger, add_counters, finish, finish_in};
 pub use seal::Seal;
+pub use superseded::{forget_superseded, note_superseded, superseded};
 pub use takeover::interrupted_before;
 pub use worker::{Worker, beat_worker, remove_worker};
 

@@ -90,6 +90,13 @@ async fn work(
     .await?;
     // What people did to cursors is kept as long as what failed.
     retained.cursor_log = steps(pool, chore, Table::CursorLog, retention.failed_runs).await?;
+    // A record that has not given way for as long is not there any more.
+    sqlx::query(
+        "delete from rosterd.superseded where seen_at < clock_timestamp() - make_interval(secs => $1)",
+    )
+    .bind(retention.failed_runs.as_secs_f64())
+    .execute(pool)
+    .await?;
     retained.workers =
         sqlx::query("delete from rosterd.workers where heartbeat_at < clock_timestamp() - make_interval(secs => $1)")
             .bind(WORKER_GONE.as_secs_f64())

@@ -179,11 +179,13 @@ pub struct Counters {
     pub rows_behind: i64,
     /// Fields that stood twice in their record, of which the last counts.
     pub fields_repeated: i64,
+    /// Records that gave way to another record of their key with other contents, in the same walk.
+    pub records_superseded: i64,
 }
 
 impl Counters {
     /// In the order of `counted!`.
-    fn values(&self) -> [i64; 24] {
+    fn values(&self) -> [i64; 25] {
         [
             self.pages,
             self.records_read,
@@ -209,6 +211,7 @@ impl Counters {
             self.records_left_out,
             self.rows_behind,
             self.fields_repeated,
+            self.records_superseded,
         ]
     }
 
@@ -245,6 +248,7 @@ impl AddAssign for Counters {
         self.records_left_out += other.records_left_out;
         self.rows_behind += other.rows_behind;
         self.fields_repeated += other.fields_repeated;
+        self.records_superseded += other.records_superseded;
     }
 }
 
@@ -272,7 +276,8 @@ macro_rules! counted {
          values_discarded = values_discarded + $2[20],
          cursor_missing_rows = cursor_missing_rows + $2[21],
          records_left_out = records_left_out + $2[22], rows_behind = rows_behind + $2[23],
-         fields_repeated = fields_repeated + $2[24]"
+         fields_repeated = fields_repeated + $2[24],
+         records_superseded = records_superseded + $2[25]"
     };
 }
 

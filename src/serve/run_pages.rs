@@ -117,6 +117,7 @@ fn oddities(oddities: &[Oddity]) -> Markup {
                 match counter.as_str() {
                     "text_replaced" => "Characters replaced",
                     "fields_repeated" => "Fields that stood twice",
+                    "records_superseded" => "Superseded by others of their key",
                     "cursor_missing_rows" => "Without a cursor value",
                     "cursor_future_rows" => "With a cursor in the future",
                     "records_left_out" => "Left out",

@@ -420,6 +420,7 @@ impl Mapper {
             rule: &self.spec.cursor,
             bounds: &self.bounds,
             row_version: self.spec.row_version.as_ref(),
+            partial: self.spec.partial,
             seed: self.spec.mapping_version,
             beside,
             kinds: &kinds,

@@ -37,6 +37,11 @@ pub struct Scan {
     pub rejects: Vec<Reject>,
     /// Records left out because another one has the same key.
     pub duplicates: u64,
+    /// Of these, records that say other things than the one that was kept.
+    pub superseded: u64,
+    /// Where rows may be brought in parts: positions of records whose key is that of a row before them,
+    /// in their order. They are to become rows after it.
+    pub later: Vec<u32>,
     /// Furthest cursor value at or below the cap.
     pub cursor: Option<CursorValue>,
     /// Rows without a readable cursor value.
@@ -274,6 +279,8 @@ pub(super) struct Wanted<'s> {
     pub(super) bounds: &'s Bounds,
     /// The field of which the row hash is made, and not of the whole record.
     pub(super) row_version: Option<&'s DottedPath>,
+    /// Whether records of one key add to each other.
+    pub(super) partial: bool,
     pub(super) seed: u64,
     pub(super) beside: Beside<'s>,
     /// Kinds of the key columns as far as they are known.
@@ -420,18 +427,20 @@ pub(super) fn scan(
     } else {
         kinds.iter().copied().flatten().collect()
     };
-    let (rows, keys, duplicates) = unique(&candidates, &parts, &key_kinds, wanted, &mut rejects);
+    let unique = unique(&candidates, &parts, &key_kinds, wanted, &mut rejects);
     Scan {
-        rows,
+        rows: unique.rows,
         rejects,
-        duplicates,
+        duplicates: unique.duplicates,
+        superseded: unique.superseded,
+        later: unique.later,
         cursor: tracker.furthest(),
         cursor_missing: tracker.missing(),
         cursor_future: tracker.future,
         left_out,
         stretch: tracker.stretch(),
         key_kinds,
-        keys: Arc::new(keys),
+        keys: Arc::new(unique.keys),
     }
 }
 
@@ -592,14 +601,24 @@ fn settle(
     Ok(())
 }
 
-/// The rows of a page, each key once, and their key texts by the kinds that the whole page needs.
+/// The rows of a page, each key once.
+#[derive(Default)]
+struct Unique {
+    rows: Vec<ScanRow>,
+    /// Key texts by the kinds that the whole page needs.
+    keys: Keys,
+    duplicates: u64,
+    superseded: u64,
+    later: Vec<u32>,
+}
+
 fn unique(
     candidates: &[Candidate<'_>],
     parts: &[Value<'_>],
     kinds: &[Kind],
     wanted: &Wanted<'_>,
     rejects: &mut Vec<Reject>,
-) -> (Vec<ScanRow>, Keys, u64) {
+) -> Unique {
     let width = kinds.len();
     if width == 0 {
         let rows = candidates.iter().map(|candidate| ScanRow {
@@ -608,13 +627,16 @@ fn unique(
             hash: candidate.hash,
             is_gone: candidate.is_gone,
         });
-        return (rows.collect(), Keys::default(), 0);
+        return Unique {
+            rows: rows.collect(),
+            ..Unique::default()
+        };
     }
     let mut all = Keys::default();
     let mut rows: Vec<Option<ScanRow>> = Vec::with_capacity(candidates.len());
     let mut last: HashMap<u128, usize, super::KeyHashing> =
         HashMap::with_capacity_and_hasher(candidates.len(), super::KeyHashing::default());
-    let mut duplicates = 0;
+    let mut found = Unique::default();
     let mut whole = Vec::new();
     let lowest = wanted.version.is_some_and(|version| version.lowest);
     for (candidate, parts) in candidates.iter().zip(parts.chunks_exact(width)) {
@@ -642,11 +664,19 @@ fn unique(
         }
         let key = xxh3_128(&whole);
         if let Some(&before) = last.get(&key) {
-            duplicates += 1;
             // One place in `rows` for each candidate.
-            if let Some(other) = candidates.get(before)
-                && candidate.is_behind(other, lowest, &wanted.rule.notation)
-            {
+            let other = candidates.get(before);
+            let is_behind =
+                other.is_some_and(|o| candidate.is_behind(o, lowest, &wanted.rule.notation));
+            if wanted.partial && !is_behind {
+                found.later.push(candidate.record);
+                last.insert(key, rows.len());
+                rows.push(None);
+                continue;
+            }
+            found.duplicates += 1;
+            found.superseded += u64::from(other.is_some_and(|o| o.hash != candidate.hash));
+            if is_behind {
                 rows.push(None);
                 continue;
             }
@@ -663,7 +693,11 @@ fn unique(
         }));
     }
     if rows.iter().all(Option::is_some) {
-        return (rows.into_iter().flatten().collect(), all, duplicates);
+        return Unique {
+            rows: rows.into_iter().flatten().collect(),
+            keys: all,
+            ..found
+        };
     }
     let mut kept = Keys::default();
     for (place, _) in rows.iter().enumerate().filter(|(_, row)| row.is_some()) {
@@ -673,7 +707,11 @@ fn unique(
                 .push(u32::try_from(kept.text.len()).unwrap_or(u32::MAX));
         }
     }
-    (rows.into_iter().flatten().collect(), kept, duplicates)
+    Unique {
+        rows: rows.into_iter().flatten().collect(),
+        keys: kept,
+        ..found
+    }
 }
 
 /// The key as a person would write it, as far as the record has one.

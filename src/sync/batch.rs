@@ -28,6 +28,8 @@ pub struct Batch {
     pub loaded: Vec<String>,
     /// Keys of all records that were read, where a snapshot is made: arrays of the key's parts.
     pub seen: Vec<Vec<BinaryArray>>,
+    /// Hashes of records that gave way to later ones of their key before they were written.
+    pub superseded: Vec<Vec<u8>>,
     pub counters: Counters,
     /// Cursors of units that are over, by their partitions.
     pub cursors: IndexMap<String, Value>,

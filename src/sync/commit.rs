@@ -94,6 +94,8 @@ pub(super) struct Opened {
     pub(super) has_rows: bool,
     /// Whether records of earlier runs wait to be loaded after all.
     pub(super) has_rejects: bool,
+    /// Hashes of records that gave way to later ones in earlier walks.
+    pub(super) superseded: Vec<Vec<u8>>,
     /// What may become of the tables. Everything, while the first load is not done.
     pub(super) contract: Contract,
     pub(super) cursor: Option<Cursor>,
@@ -160,6 +162,7 @@ async fn try_open(
         runs.extend(record::interrupted_before(&mut connection, claim).await?);
     }
     let has_rejects = record::open_rejects(&mut connection, claim.resource_id).await? > 0;
+    let superseded = record::superseded(&mut connection, claim.resource_id).await?;
     let found = table::inspect(&mut connection, &name).await?;
     let is_loaded =
         found.is_some() && record::is_loaded(&mut connection, claim.resource_id).await?;
@@ -239,6 +242,7 @@ async fn try_open(
         families,
         has_rows,
         has_rejects,
+        superseded,
         contract,
         cursor,
         has_cursors_of_units,
@@ -614,6 +618,7 @@ impl Store {
         let mut counters = batch.counters;
         counters.schema_changes += schema_changes;
         counters.rows_behind += signed(written.behind);
+        counters.records_superseded += signed(written.superseded.len() as u64);
         // Under replace only the swap touches the table that people read.
         let (in_table, mut deleted) = match (&self.walk, conclusion) {
             (Some(walk), Some(_)) => {
@@ -649,6 +654,10 @@ impl Store {
         record::resolve_rejects(&mut transaction, &self.claim, &loaded).await?;
         record::reject(&mut transaction, &self.claim, &batch.rejects).await?;
         record::reject(&mut transaction, &self.claim, &refused).await?;
+        if self.is_merging() {
+            let superseded = [&written.superseded[..], &batch.superseded[..]].concat();
+            record::note_superseded(&mut transaction, &self.claim, &superseded).await?;
+        }
         let moves: Vec<(String, serde_json::Value)> = batch
             .cursors
             .iter()
@@ -1158,6 +1167,7 @@ fn written_only(all: Counters, batch: &Counters) -> Counters {
         rows_rejected: all.rows_rejected - batch.rows_rejected,
         schema_changes: all.schema_changes - batch.schema_changes,
         rows_behind: all.rows_behind - batch.rows_behind,
+        records_superseded: all.records_superseded - batch.records_superseded,
         write_ms: all.write_ms - batch.write_ms,
         ..Counters::default()
     }

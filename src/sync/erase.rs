@@ -93,6 +93,7 @@ pub async fn erase(
         .flat_map(|key| [key.join(", "), key.join(",")])
         .collect();
     let rejects = record::erase_rejects(&mut transaction, registered.resource_id, &texts).await?;
+    record::forget_superseded(&mut transaction, registered.resource_id).await?;
     record::suppress(&mut transaction, registered.resource_id, &marks).await?;
     let message = format!(
         "{} erased a person: {rows} rows, {rejects} rejects",

@@ -46,6 +46,13 @@ pub(super) struct Records {
     pub(super) replaced: u64,
 }
 
+/// A part of a body, copied, and where it stands in the copy.
+fn alone(body: &Bytes, range: &Range<u32>) -> Option<(Bytes, Range<u32>)> {
+    let part = body.get(range.start as usize..range.end as usize)?;
+    let whole = 0..range.end.checked_sub(range.start)?;
+    Some((Bytes::copy_from_slice(part), whole))
+}
+
 impl Intake {
     pub(super) fn new(resource: &Resource, screen: Option<Screen>, binary: &Binary) -> Self {
         let (nul, limits) = (resource.nul, resource.processing_limits);
@@ -149,6 +156,32 @@ impl Intake {
 }
 
 impl Records {
+    /// One of the records by itself, in memory of its own. `None`: there is none at this place.
+    pub(super) fn only(&self, place: usize) -> Option<Self> {
+        let (body, range) = alone(&self.body, self.ranges.get(place)?)?;
+        let originals = match &self.originals {
+            Some((body, ranges)) => {
+                let (body, range) = alone(body, ranges.get(place)?)?;
+                Some((body, vec![range]))
+            }
+            None => None,
+        };
+        Some(Self {
+            body,
+            ranges: vec![range],
+            originals,
+            verdicts: self.verdicts.get(place).copied().into_iter().collect(),
+            rejects: Vec::new(),
+            replaced: 0,
+        })
+    }
+
+    /// Bytes that these records hold in memory, if it is their own.
+    pub(super) fn bytes(&self) -> usize {
+        let originals = self.originals.as_ref();
+        self.body.len() + originals.map_or(0, |(body, _)| body.len())
+    }
+
     /// The first look at the records: keys, hashes, cursor.
     pub(super) fn scan(&self, mapper: &Mapper, cap: Option<DateTime<Utc>>) -> Scan {
         let originals = self.originals.as_ref();

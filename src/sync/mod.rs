@@ -61,6 +61,7 @@ mod pulse;
 
 pub mod stream;
 
+mod waiting;
 mod walk;
 
 use std::{sync::Arc, time::Duration};

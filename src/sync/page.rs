@@ -18,11 +18,12 @@ use super::{
     intake::Records,
     plan::Checkpoint,
     privacy,
+    waiting::Terms,
     walk::{LEEWAY, Walker, signed, signed_u64},
 };
 use crate::{
     clock,
-    config::{contract::Terms, source::Keep},
+    config::{contract, source::Keep},
     failpoint,
     fetch::Page,
     load::write::{self, Standing, Way},
@@ -155,6 +156,7 @@ impl Walker {
         };
         let soft = !self.store.context.resource.deletes.hard;
         note_gone(&scan, &mut standings, self.outbox.is_probing, soft);
+        self.settle_waiting(&records, &scan, &mut standings).await?;
         failpoint::reach("shape.after_page");
 
         let mut rejected = std::mem::take(&mut scan.rejects);
@@ -171,9 +173,103 @@ impl Walker {
         self.note_loaded(&scan, &rejected);
         self.has_rejects |= !of_steps.is_empty();
         self.keep_rejects(&records, rejected, of_steps);
+        self.load_later(&records, &scan).await?;
         self.note_page(&page, &scan, &standings);
         self.note_checkpoint(&page, &scan);
         Ok(())
+    }
+
+    /// Lets records wait that are known to give way to later ones, and writes those that cannot wait any more.
+    async fn settle_waiting(
+        &mut self,
+        records: &Records,
+        scan: &Scan,
+        standings: &mut [Standing],
+    ) -> Result<(), Error> {
+        let resource = &self.store.context.resource;
+        // Parts of records do not give way to each other.
+        if !self.store.is_merging() || resource.partial_records {
+            return Ok(());
+        }
+        let terms = Terms {
+            may_wait: self.outbox.is_probing,
+            has_versions: resource.version.is_some(),
+            checkpoint: self.checkpoint.as_ref(),
+        };
+        let met = self.waiting.meet(records, scan, standings, &terms);
+        self.outbox.add(&Counters {
+            records_superseded: signed(met.superseded.len()),
+            ..Counters::default()
+        });
+        let hashes = met
+            .superseded
+            .iter()
+            .map(|hash| hash.to_be_bytes().to_vec());
+        self.outbox.batch.superseded.extend(hashes);
+        if met.due.is_empty() {
+            return Ok(());
+        }
+        for record in met.due {
+            self.load_waiter(&record).await?;
+        }
+        self.make_way(scan).await
+    }
+
+    /// Writes the records for which no later one came.
+    pub(super) async fn load_waiting(&mut self) -> Result<(), Error> {
+        for record in self.waiting.take() {
+            self.load_waiter(&record).await?;
+        }
+        self.offer_checkpoint();
+        Ok(())
+    }
+
+    /// Writes a record that had to wait, and had been counted as unchanged.
+    async fn load_waiter(&mut self, record: &Records) -> Result<(), Error> {
+        let unchanged = self.load_again(record).await?;
+        self.outbox.add(&Counters {
+            rows_unchanged: unchanged - 1,
+            ..Counters::default()
+        });
+        Ok(())
+    }
+
+    /// Parts of records that are of one row, where the page has several: each after the one before it.
+    async fn load_later(&mut self, records: &Records, scan: &Scan) -> Result<(), Error> {
+        for &place in &scan.later {
+            let Some(record) = records.only(place as usize) else {
+                continue;
+            };
+            let unchanged = self.load_again(&record).await?;
+            self.outbox.add(&Counters {
+                rows_unchanged: unchanged,
+                ..Counters::default()
+            });
+        }
+        Ok(())
+    }
+
+    /// Turns a record of a page that was read into a row of a batch. Returns how many rows are unchanged.
+    async fn load_again(&mut self, record: &Records) -> Result<i64, Error> {
+        self.offer_checkpoint();
+        let scan = record.scan(&self.mapper, self.read.cap);
+        let mut asked = self.ask(&scan).await?;
+        if let Asked::UnderWay(task) = asked {
+            asked = Asked::Answered(task.await.unwrap_or(Err(Error::Crashed)));
+        }
+        let mut standings = match asked {
+            Asked::Nothing(standing) => vec![standing; scan.rows.len()],
+            Asked::Answered(answer) => answer?,
+            Asked::UnderWay(_) => return Err(Error::Crashed),
+        };
+        let soft = !self.store.context.resource.deletes.hard;
+        note_gone(&scan, &mut standings, self.outbox.is_probing, soft);
+        let rejected = self.encode(record, &scan, &standings).await?;
+        self.note_loaded(&scan, &rejected);
+        self.keep_rejects(record, rejected, Vec::new());
+        self.note_keys(&scan);
+        self.outbox.batch.note_page(scan.rows.len());
+        Ok(count_unchanged(&standings))
     }
 
     /// What becomes of a page's records before they are looked at as rows.
@@ -185,14 +281,21 @@ impl Walker {
         }
     }
 
-    /// Asks what the table has of the page's rows.
-    async fn ask(&mut self, scan: &Scan) -> Result<Asked, Error> {
+    /// Hands on the rows that have keys of these.
+    async fn make_way(&mut self, scan: &Scan) -> Result<(), Error> {
         if self.outbox.repeats_a_key(scan) {
             self.outbox.hand_over(None).await?;
             if self.outbox.is_probing {
                 self.outbox.settle().await?;
             }
+            self.offer_checkpoint();
         }
+        Ok(())
+    }
+
+    /// Asks what the table has of the page's rows.
+    async fn ask(&mut self, scan: &Scan) -> Result<Asked, Error> {
+        self.make_way(scan).await?;
         if !self.outbox.is_probing {
             return Ok(Asked::Nothing(Standing::New));
         }
@@ -292,7 +395,7 @@ impl Walker {
 
     /// The key that does not fit its column, where the contract has the run fail of that.
     fn frozen_key(&self, rejected: &[Reject]) -> Option<Breach> {
-        if self.contract.data_type != Terms::Freeze {
+        if self.contract.data_type != contract::Terms::Freeze {
             return None;
         }
         let misfit = (rejected.iter()).find(|r| r.reason == reason::CONTRACT_DATA_TYPE)?;
@@ -364,30 +467,38 @@ impl Walker {
 
     /// Counts the page and its rows.
     fn note_page(&mut self, page: &Page, scan: &Scan, standings: &[Standing]) {
-        let unchanged = standings
-            .iter()
-            .filter(|standing| **standing == Standing::Unchanged)
-            .count();
         self.outbox.add(&Counters {
             pages: 1,
             records_read: signed(page.records.len()),
-            rows_unchanged: signed(unchanged) + signed_u64(scan.duplicates),
+            rows_unchanged: count_unchanged(standings) + signed_u64(scan.duplicates),
             cursor_future_rows: signed_u64(scan.cursor_future),
             cursor_missing_rows: signed_u64(scan.cursor_missing),
             records_left_out: signed_u64(scan.left_out),
+            records_superseded: signed_u64(scan.superseded),
             ..Counters::default()
         });
-        let batch = &mut self.outbox.batch;
-        if self.store.keyed {
-            batch.keys.extend(scan.rows.iter().map(|row| row.key));
-        }
-        batch.note_page(page.records.len());
+        self.note_keys(scan);
+        self.outbox.batch.note_page(page.records.len());
         self.pages = page.number + 1;
         self.read.records += page.records.len() as u64;
         self.read.cursor = self.further(self.read.cursor.clone(), scan.cursor.clone());
         if page.total.is_some() {
             self.gauge.set_total(page.total);
         }
+    }
+
+    /// Notes the keys of the batch in hand.
+    fn note_keys(&mut self, scan: &Scan) {
+        if self.store.keyed {
+            let keys = scan.rows.iter().map(|row| row.key);
+            self.outbox.batch.keys.extend(keys);
+        }
+    }
+
+    /// Gives the batch in hand the place to resume at.
+    fn offer_checkpoint(&mut self) {
+        let checkpoint = self.waiting.checkpoint(&self.checkpoint);
+        self.outbox.batch.checkpoint.clone_from(checkpoint);
     }
 
     /// Moves the place to resume at behind the page that was absorbed.
@@ -413,7 +524,7 @@ impl Walker {
                 stored_at: clock::now(),
             });
         }
-        self.outbox.batch.checkpoint.clone_from(&self.checkpoint);
+        self.offer_checkpoint();
     }
 
     /// Notes that a parent's records are all there: its cursor, and that the walk may go on behind it.
@@ -443,7 +554,7 @@ impl Walker {
             trail: Some(trail),
             stored_at: clock::now(),
         });
-        self.outbox.batch.checkpoint.clone_from(&self.checkpoint);
+        self.offer_checkpoint();
         // So that also parents without records are put behind in time.
         self.outbox.batch.note_page(0);
     }
@@ -454,6 +565,11 @@ impl Walker {
         let records = self.take(page).await?;
         Ok(anchor(&records.scan(&self.mapper, self.read.cap)))
     }
+}
+
+fn count_unchanged(standings: &[Standing]) -> i64 {
+    let unchanged = standings.iter().filter(|s| **s == Standing::Unchanged);
+    signed(unchanged.count())
 }
 
 /// Takes the records that say of themselves that they are gone out of those that become rows.

@@ -23,6 +23,7 @@ use super::{
     span::Piece,
     stream::Stream,
     trail::Trail,
+    waiting::Waiting,
 };
 use crate::{
     clock,
@@ -253,6 +254,7 @@ pub(super) struct Walker {
     /// Last cursor value of the page before, where an order was promised.
     pub(super) before: Option<CursorValue>,
     pub(super) moves: Moves,
+    pub(super) waiting: Waiting,
     carried: Carried,
     /// Why what was listed as deleted is not, where that is so.
     feed_flaw: Option<Fault>,
@@ -339,6 +341,7 @@ impl Walker {
             stored: None,
             before: None,
             moves: Moves::of(resource),
+            waiting: Waiting::new(&opened.superseded),
             carried: Carried::default(),
             feed_flaw: None,
             unit_flaw: None,
@@ -408,7 +411,10 @@ impl Walker {
         let mut stream = Stream::start(&self.store, plan, self.halt.clone());
         let result = self.pages(&mut stream, plan).await;
         // What was read counts, whatever ended the reading.
-        let loaded = self.load_in_hand().await;
+        let mut loaded = self.load_in_hand().await;
+        if loaded.is_ok() && matches!(result, Ok(Pages::Over | Pages::Left)) {
+            loaded = self.load_waiting().await;
+        }
         self.count(&stream);
         let moved = self.moves.doubt().filter(|_| !self.is_fanout());
         match result {
@@ -416,7 +422,7 @@ impl Walker {
                 return Ok(End::Doubtful(why));
             }
             Ok(Pages::Over) => {}
-            Ok(Pages::Left) => return Ok(End::Proven(None)),
+            Ok(Pages::Left) => return loaded.map(|()| End::Proven(None)),
             Ok(Pages::Moved) | Err(Error::Moved) => {
                 return Ok(End::Doubtful(Error::Moved.to_string()));
             }
@@ -476,6 +482,10 @@ impl Walker {
             let sheet = match event? {
                 Some(Event::Page(sheet)) => sheet,
                 Some(Event::Over(over)) => {
+                    if over.partition.is_some() {
+                        // Its cursor moves past them.
+                        self.load_waiting().await?;
+                    }
                     self.close_unit(over);
                     self.count(stream);
                     self.hand_over_if_due().await?;
@@ -572,6 +582,7 @@ impl Walker {
 
     /// Commits what is in hand and gets ready for the walk's repetition.
     async fn restart(&mut self) -> Result<(), Error> {
+        self.waiting.begin_again();
         let outbox = &mut self.outbox;
         outbox.batch.checkpoint = None;
         if self.store.context.resource.write_disposition == WriteDisposition::Append {
@@ -587,6 +598,7 @@ impl Walker {
 
     /// Lets the next run begin at the beginning: going on would only meet the same answer again.
     fn forget_place(&mut self) {
+        self.checkpoint = None;
         self.outbox.batch.checkpoint = None;
         self.outbox.batch.note_page(0);
     }
@@ -601,7 +613,8 @@ impl Walker {
             self.outbox.settle().await.ok();
             return;
         }
-        if let Err(error) = self.outbox.flush().await {
+        let loaded = self.load_waiting().await;
+        if let Err(error) = loaded.and(self.outbox.flush().await.map(drop)) {
             debug!(%error, "the rows in hand could not be saved; the next run reads them again");
         }
     }

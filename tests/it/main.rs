@@ -102,6 +102,8 @@ mod support;
 
 mod table_lists;
 
+mod superseded;
+
 mod traces;
 
 mod unchanged;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::documents::{Documents, SYNC};
+use crate::support::documents::{Documents, PAGED, SYNC};
 
 /// What is written how, keys of the resource, the page of every run, and how many of its records
 /// count as unchanged in a later run.
@@ -250,13 +250,13 @@ async fn written(docs: &Documents) -> Value {
 }
 
 /// Runs twice, and says what the second run wrote or miscounted.
-async fn wrong(docs: &Documents, page: &str, unchanged: i64) -> Option<String> {
-    docs.load(page).await;
+async fn wrong(docs: &Documents, pages: &[&str], unchanged: i64) -> Option<String> {
+    docs.load_pages(pages).await;
     let before = written(docs).await;
     assert!(before[0]["n_tup_ins"].as_i64() > Some(0), "{before}");
     // Twice: what the first run could not know of hashes, the second has written down.
     for _ in 0..2 {
-        docs.load(page).await;
+        docs.load_pages(pages).await;
         let after = written(docs).await;
         let counted = docs
             .json("select rows_inserted + rows_updated + rows_deleted as changed, rows_unchanged as unchanged from rosterd.runs order by run_id desc limit 1")
@@ -274,8 +274,189 @@ async fn a_second_run_over_unchanged_data_writes_no_row_whatever_the_strategy() 
     let mut found = Vec::new();
     for (what, keys, page, unchanged) in CASES {
         let docs = Documents::new(keys).await;
-        if let Some(wrong) = wrong(&docs, page, *unchanged).await {
+        if let Some(wrong) = wrong(&docs, &[page], *unchanged).await {
             found.push(format!("{what}: {wrong}"));
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// What is written how, keys of the resource, the pages of every run, and the rows of key 1 that stay.
+type Contested = (
+    &'static str,
+    &'static str,
+    &'static [&'static str],
+    &'static str,
+);
+
+const UPSERT: &str = "primary_key: id\nwrite_disposition: merge";
+
+/// Records of one key that say different things, on different pages: the last one counts, and those
+/// before it are no reason to write.
+const CONTESTED: &[Contested] = &[
+    (
+        "upsert",
+        UPSERT,
+        &[
+            r#"[{"id": 1, "v": "a"}, {"id": 2, "v": "x"}]"#,
+            r#"[{"id": 1, "v": "b"}, {"id": 3, "v": "y"}]"#,
+        ],
+        r#"[{"v": "b"}]"#,
+    ),
+    (
+        "upsert, a batch for each record",
+        "primary_key: id\nwrite_disposition: merge\nbatch: {rows: 1}",
+        &[
+            r#"[{"id": 1, "v": "a"}]"#,
+            r#"[{"id": 2, "v": "x"}]"#,
+            r#"[{"id": 1, "v": "b"}]"#,
+            r#"[{"id": 3, "v": "y"}]"#,
+        ],
+        r#"[{"v": "b"}]"#,
+    ),
+    (
+        "three of a key",
+        UPSERT,
+        &[
+            r#"[{"id": 1, "v": "a"}]"#,
+            r#"[{"id": 1, "v": "b"}]"#,
+            r#"[{"id": 1, "v": "c"}]"#,
+        ],
+        r#"[{"v": "c"}]"#,
+    ),
+    (
+        "there and back",
+        UPSERT,
+        &[
+            r#"[{"id": 1, "v": "a"}]"#,
+            r#"[{"id": 1, "v": "b"}]"#,
+            r#"[{"id": 1, "v": "a"}, {"id": 2}]"#,
+        ],
+        r#"[{"v": "a"}]"#,
+    ),
+    (
+        "delete-insert",
+        "primary_key: id\nwrite_disposition: {disposition: merge, strategy: delete-insert}",
+        &[r#"[{"id": 1, "v": "a"}]"#, r#"[{"id": 1, "v": "b"}]"#],
+        r#"[{"v": "b"}]"#,
+    ),
+    (
+        "insert-only: here the first one counts",
+        "primary_key: id\nwrite_disposition: {disposition: merge, strategy: insert-only}",
+        &[r#"[{"id": 1, "v": "a"}]"#, r#"[{"id": 1, "v": "b"}]"#],
+        r#"[{"v": "a"}]"#,
+    ),
+    (
+        "scd2",
+        "primary_key: id\nwrite_disposition: {disposition: merge, strategy: scd2}",
+        &[r#"[{"id": 1, "v": "a"}]"#, r#"[{"id": 1, "v": "b"}]"#],
+        r#"[{"v": "a"}, {"v": "b"}]"#,
+    ),
+    (
+        "scd2, versions by a field",
+        "primary_key: id\nwrite_disposition: {disposition: merge, strategy: scd2, row_version_column_name: v}",
+        &[
+            r#"[{"id": 1, "v": "a"}, {"id": 2, "v": "a"}]"#,
+            r#"[{"id": 1, "v": "b"}, {"id": 3, "v": "a"}]"#,
+        ],
+        r#"[{"v": "a"}, {"v": "b"}]"#,
+    ),
+    (
+        "snapshot deletes",
+        "primary_key: id\nwrite_disposition: merge\ndeletes: snapshot",
+        &[r#"[{"id": 1, "v": "a"}]"#, r#"[{"id": 1, "v": "b"}]"#],
+        r#"[{"v": "b"}]"#,
+    ),
+    (
+        "lists with tables",
+        "primary_key: id\nwrite_disposition: merge\nmax_table_nesting: 1",
+        &[
+            r#"[{"id": 1, "v": "a", "tags": [1, 2]}]"#,
+            r#"[{"id": 1, "v": "b", "tags": [3]}]"#,
+        ],
+        r#"[{"v": "b"}]"#,
+    ),
+    (
+        "a key of hashed fields",
+        "primary_key: {hash: [id]}\nwrite_disposition: merge",
+        &[r#"[{"id": 1, "v": "a"}]"#, r#"[{"id": 1, "v": "b"}]"#],
+        r#"[{"v": "b"}]"#,
+    ),
+    (
+        "versions that are equal",
+        "primary_key: id\nwrite_disposition: merge\ncolumns: {n: {dedup_sort: desc}}",
+        &[
+            r#"[{"id": 1, "n": 7, "v": "a"}]"#,
+            r#"[{"id": 1, "n": 7, "v": "b"}]"#,
+        ],
+        r#"[{"v": "b"}]"#,
+    ),
+    (
+        "gone after all, for good",
+        "primary_key: id\nwrite_disposition: merge\ndeletes: {mode: flag, field: gone, hard: true}",
+        &[
+            r#"[{"id": 1, "v": "a"}, {"id": 2}]"#,
+            r#"[{"id": 1, "v": "b", "gone": true}]"#,
+        ],
+        "[]",
+    ),
+    (
+        "gone after all, marked",
+        "primary_key: id\nwrite_disposition: merge\ndeletes: {mode: flag, field: gone}",
+        &[
+            r#"[{"id": 1, "v": "a"}]"#,
+            r#"[{"id": 1, "v": "b", "gone": true}]"#,
+        ],
+        r#"[{"v": "a"}]"#,
+    ),
+    (
+        "there after all, deletes for good",
+        "primary_key: id\nwrite_disposition: merge\ndeletes: {mode: flag, field: gone, hard: true}",
+        &[
+            r#"[{"id": 1, "gone": true, "v": "a"}, {"id": 2}]"#,
+            r#"[{"id": 1, "v": "b"}]"#,
+        ],
+        r#"[{"v": "b"}]"#,
+    ),
+    (
+        "there after all, deletes marked",
+        "primary_key: id\nwrite_disposition: merge\ndeletes: {mode: flag, field: gone}",
+        &[
+            r#"[{"id": 1, "gone": true, "v": "a"}]"#,
+            r#"[{"id": 1, "v": "b"}]"#,
+        ],
+        r#"[{"v": "b"}]"#,
+    ),
+    (
+        "parts of records that say nothing of each other's fields",
+        "primary_key: id\nwrite_disposition: merge\npartial_records: true",
+        &[
+            r#"[{"id": 1, "w": 1}, {"id": 1, "x": 2}]"#,
+            r#"[{"id": 1, "v": "b"}]"#,
+        ],
+        r#"[{"v": "b"}]"#,
+    ),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_give_way_to_later_ones_of_their_key_write_no_row_in_a_second_run() {
+    let mut found = Vec::new();
+    for (what, keys, pages, row) in CONTESTED {
+        let docs = Documents::new(&format!("{PAGED}{keys}")).await;
+        let records = pages.iter().map(|page| {
+            let page: Vec<Value> = serde_json::from_str(page).unwrap();
+            page.len()
+        });
+        let records = i64::try_from(records.sum::<usize>()).unwrap();
+        if let Some(wrong) = wrong(&docs, pages, records).await {
+            found.push(format!("{what}: {wrong}"));
+        }
+        let rows = docs
+            .json("select v from hr.docs where id = 1 order by v")
+            .await;
+        let row: Value = serde_json::from_str(row).unwrap();
+        if rows != row {
+            found.push(format!("{what}: {rows}"));
         }
     }
     assert!(found.is_empty(), "{}", found.join("\n"));
@@ -318,7 +499,7 @@ async fn what_a_contract_leaves_out_of_every_run_is_no_change() {
         ))
         .await;
         docs.load(*first).await;
-        if let Some(wrong) = wrong(&docs, later, *unchanged).await {
+        if let Some(wrong) = wrong(&docs, &[later], *unchanged).await {
             found.push(format!("{contract}: {wrong}"));
         }
     }
@@ -332,7 +513,7 @@ async fn values_beside_a_column_that_a_view_holds_are_no_change() {
     docs.execute("create view hr.report as select n from hr.docs")
         .await;
     let page = r#"[{"id": 1, "n": "one"}, {"id": 2, "n": 2}, {"id": 3, "n": 2.5}]"#;
-    assert_eq!(wrong(&docs, page, 3).await, None);
+    assert_eq!(wrong(&docs, &[page], 3).await, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -320,6 +320,7 @@ async fn run(db: &mut PgConnection, run_id: i64) -> Result<Option<RunDetail>, sq
     let oddities = sqlx::query_as(
         "select counter, count from rosterd.runs cross join lateral (values
            ('text_replaced', text_replaced), ('fields_repeated', fields_repeated),
+           ('records_superseded', records_superseded),
            ('cursor_missing_rows', cursor_missing_rows), ('cursor_future_rows', cursor_future_rows),
            ('records_left_out', records_left_out), ('rows_behind', rows_behind),
            ('rows_discarded', rows_discarded), ('values_discarded', values_discarded)) as c (counter, count)

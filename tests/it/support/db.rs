@@ -139,6 +139,14 @@ impl TestDb {
         Self::copy(&self.name).await
     }
 
+    /// Ends the leases of runs whose processes are gone.
+    pub(crate) async fn let_leases_run_out(&self) {
+        sqlx::query("update rosterd.leases set expires_at = clock_timestamp() - interval '1 s' where run_id is not null")
+            .execute(self.pool())
+            .await
+            .unwrap();
+    }
+
     /// The product's own pool.
     pub(crate) fn pool(&self) -> &Pool {
         &self.pool

@@ -128,10 +128,7 @@ impl Bench {
 
     /// Makes the lease of a worker that was killed run out.
     pub(crate) async fn let_leases_run_out(&self) {
-        sqlx::query("update rosterd.leases set expires_at = clock_timestamp() - interval '1 s' where run_id is not null")
-            .execute(self.db.pool())
-            .await
-            .unwrap();
+        self.db.let_leases_run_out().await;
     }
 
     pub(crate) async fn execute(&self, statement: &str) {
