@@ -254,5 +254,17 @@ pub enum Position {
     Offset(u64),
     Page(u64),
     Cursor(String),
+    /// A cursor that the API names as a number; in a body it goes back as one.
+    Number(String),
     Url(String),
+}
+
+impl Position {
+    /// The text of a cursor.
+    fn cursor(&self) -> Option<&str> {
+        match self {
+            Self::Cursor(text) | Self::Number(text) => Some(text),
+            Self::Offset(_) | Self::Page(_) | Self::Url(_) => None,
+        }
+    }
 }

@@ -218,6 +218,7 @@ impl Template {
                 match position {
                     None => {}
                     Some(Position::Cursor(text)) => put(to, text.as_str().into()),
+                    Some(Position::Number(text)) => put(to, number_value(text)),
                     Some(_) => return Err(Error::BadPosition),
                 }
                 if let Some(PageSize { limit, to }) = size
@@ -623,6 +624,13 @@ fn query_text(query: &[(String, String)]) -> String {
 pub(super) fn encoded(text: &str) -> String {
     let form: String = url::form_urlencoded::byte_serialize(text.as_bytes()).collect();
     form.replace('+', "%20")
+}
+
+/// A number as JSON; one that would lose digits stays a text.
+fn number_value(text: &str) -> Value {
+    let number = serde_json::from_str(text).ok();
+    let exact = number.filter(|number: &Value| number.to_string() == text);
+    exact.unwrap_or_else(|| text.into())
 }
 
 #[cfg(test)]

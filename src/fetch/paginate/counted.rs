@@ -88,7 +88,9 @@ impl Counted {
     pub(super) fn after(&mut self, seen: &Seen<'_>, book: &mut Book) -> Result<Judged, Error> {
         let at = match seen.position {
             Some(Position::Offset(at) | Position::Page(at)) => *at,
-            Some(Position::Cursor(_) | Position::Url(_)) | None => return Err(Error::BadPosition),
+            Some(Position::Cursor(_) | Position::Number(_) | Position::Url(_)) | None => {
+                return Err(Error::BadPosition);
+            }
         };
         let rows = seen.decoded.records.len() as u64;
         let Some(repeated) = self.repeated(seen.decoded, at) else {

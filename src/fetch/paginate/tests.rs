@@ -551,7 +551,7 @@ fn tokens_end_a_walk_or_lead_on() {
             "number",
             plain(),
             vec![(1, 1, number("17"), None)],
-            "Cursor(\"17\")",
+            "Number(\"17\")",
         ),
         (
             "text zero",

@@ -65,17 +65,15 @@ impl Token {
             }
             return Ok(None);
         }
-        let Some(token) = self.token(seen)? else {
+        let Some(next) = self.token(seen)? else {
             if has_more == Some(true) {
                 book.doubt("the API says that there is more, but names no cursor".into());
             }
             return Ok(None);
         };
-        let current = match seen.position {
-            Some(Position::Cursor(current)) => Some(current),
-            _ => None,
-        };
-        if matches!(self.rule.from, TokenFrom::LastRecord(_)) && current == Some(&token) {
+        let token = next.cursor().unwrap_or_default();
+        let current = seen.position.and_then(Position::cursor);
+        if matches!(self.rule.from, TokenFrom::LastRecord(_)) && current == Some(token) {
             return self.stands_still(seen, has_more);
         }
         if let Some(current) = current {
@@ -93,7 +91,7 @@ impl Token {
         if rows == 0 {
             book.follow_empty()?;
         }
-        Ok(Some(Position::Cursor(token)))
+        Ok(Some(next))
     }
 
     fn is_short(&self, rows: usize) -> bool {
@@ -121,7 +119,7 @@ impl Token {
     }
 
     /// The next token. `None`: the answer names none.
-    fn token(&self, seen: &Seen<'_>) -> Result<Option<String>, Error> {
+    fn token(&self, seen: &Seen<'_>) -> Result<Option<Position>, Error> {
         let (value, name) = match &self.rule.from {
             TokenFrom::Body(path) => (seen.decoded.envelope.next.clone(), shown(path)),
             TokenFrom::Header(name) => {
@@ -136,8 +134,10 @@ impl Token {
         Ok(match value {
             None | Some(Scalar::Null | Scalar::Bool(false)) => None,
             // As in dlt: some APIs end with 0. A record may well have it as its key.
-            Some(Scalar::Number(text)) => Some(text).filter(|text| is_record || text != "0"),
-            Some(Scalar::Text(text)) => Some(text).filter(|text| !text.is_empty()),
+            Some(Scalar::Number(text)) if !is_record && text == "0" => None,
+            Some(Scalar::Number(text)) => Some(Position::Number(text)),
+            Some(Scalar::Text(text)) if text.is_empty() => None,
+            Some(Scalar::Text(text)) => Some(Position::Cursor(text)),
             Some(Scalar::Bool(true) | Scalar::Other) => {
                 return Err(Error::UnexpectedShape {
                     path: name.into(),
