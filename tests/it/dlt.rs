@@ -29,7 +29,10 @@ const STATEMENTS: &[Statement] = &[
     (
         "whole",
         "a resource as a text or as a map",
-        &["config::defaults_lie_under_resources_by_the_rules_of_dlt"],
+        &[
+            "dlt_shown::a_dictionary_means_what_it_means_in_dlt",
+            "config::defaults_lie_under_resources_by_the_rules_of_dlt",
+        ],
         "",
     ),
     (
@@ -41,19 +44,25 @@ const STATEMENTS: &[Statement] = &[
     (
         "whole",
         "resource_defaults lie under resources",
-        &["config::defaults_lie_under_resources_by_the_rules_of_dlt"],
+        &[
+            "dlt_shown::a_dictionary_means_what_it_means_in_dlt",
+            "config::defaults_lie_under_resources_by_the_rules_of_dlt",
+        ],
         "",
     ),
     (
         "whole",
         "selected",
-        &["dispositions::a_disposition_of_skip_is_no_resource"],
+        &[
+            "dlt_shown::a_dictionary_means_what_it_means_in_dlt",
+            "dispositions::a_disposition_of_skip_is_no_resource",
+        ],
         "",
     ),
     (
         "whole",
         "table_name",
-        &["from_dlt::a_strict_dictionary_is_taken_over_as_it_stands"],
+        &["dlt_shown::a_dictionary_means_what_it_means_in_dlt"],
         "",
     ),
     (
@@ -77,19 +86,25 @@ const STATEMENTS: &[Statement] = &[
     (
         "client",
         "base_url and path",
-        &["fetch::paging::every_paginator_reads_everything_once_and_is_proven"],
+        &["dlt_shown::a_dictionary_means_what_it_means_in_dlt"],
         "",
     ),
     (
         "client",
         "an absolute path",
-        &["apis::redirects::a_redirect_elsewhere_gets_nothing_and_one_in_a_circle_ends"],
+        &[
+            "dlt_shown::a_dictionary_means_what_it_means_in_dlt",
+            "apis::redirects::a_redirect_elsewhere_gets_nothing_and_one_in_a_circle_ends",
+        ],
         "followed anywhere",
     ),
     (
         "client",
         "headers",
-        &["apis::teamtailor::teamtailor_jobs_of_every_status_come_by_link_and_then_by_change"],
+        &[
+            "dlt_shown::a_dictionary_means_what_it_means_in_dlt",
+            "apis::teamtailor::teamtailor_jobs_of_every_status_come_by_link_and_then_by_change",
+        ],
         "",
     ),
     (
@@ -101,7 +116,10 @@ const STATEMENTS: &[Statement] = &[
     (
         "client",
         "paginator of all endpoints",
-        &["config::defaults_lie_under_resources_by_the_rules_of_dlt"],
+        &[
+            "dlt_shown::a_dictionary_means_what_it_means_in_dlt",
+            "config::defaults_lie_under_resources_by_the_rules_of_dlt",
+        ],
         "",
     ),
     (
@@ -114,7 +132,10 @@ const STATEMENTS: &[Statement] = &[
     (
         "auth",
         "bearer",
-        &["apis::workable::workable_candidates_come_by_link_through_a_passing_404"],
+        &[
+            "dlt_shown::a_dictionary_means_what_it_means_in_dlt",
+            "apis::workable::workable_candidates_come_by_link_through_a_passing_404",
+        ],
         "",
     ),
     (
@@ -175,19 +196,28 @@ const STATEMENTS: &[Statement] = &[
     (
         "endpoint",
         "params",
-        &["answers::requests::a_search_by_put_sends_typed_values_and_lists_as_the_api_reads_them"],
+        &[
+            "dlt_shown::a_dictionary_means_what_it_means_in_dlt",
+            "answers::requests::a_search_by_put_sends_typed_values_and_lists_as_the_api_reads_them",
+        ],
         "`True`",
     ),
     (
         "endpoint",
         "json",
-        &["answers::requests::a_search_by_put_sends_typed_values_and_lists_as_the_api_reads_them"],
+        &[
+            "dlt_shown::a_dictionary_means_what_it_means_in_dlt",
+            "answers::requests::a_search_by_put_sends_typed_values_and_lists_as_the_api_reads_them",
+        ],
         "",
     ),
     (
         "endpoint",
         "data",
-        &["answers::requests::forms_and_plain_texts_are_bodies_too"],
+        &[
+            "dlt_shown::a_dictionary_means_what_it_means_in_dlt",
+            "answers::requests::forms_and_plain_texts_are_bodies_too",
+        ],
         "",
     ),
     (
@@ -199,19 +229,28 @@ const STATEMENTS: &[Statement] = &[
     (
         "endpoint",
         "static places of the path",
-        &["fetch::places::places_are_filled_for_where_they_stand"],
+        &[
+            "dlt_shown::a_dictionary_means_what_it_means_in_dlt",
+            "fetch::places::places_are_filled_for_where_they_stand",
+        ],
         "",
     ),
     (
         "endpoint",
         "placeholders",
-        &["fetch::places::places_are_filled_for_where_they_stand"],
+        &[
+            "dlt_shown::a_dictionary_means_what_it_means_in_dlt",
+            "fetch::places::places_are_filled_for_where_they_stand",
+        ],
         "the text `None`",
     ),
     (
         "endpoint",
         "doubled braces",
-        &["fetch::places::places_are_filled_for_where_they_stand"],
+        &[
+            "dlt_shown::a_dictionary_means_what_it_means_in_dlt",
+            "fetch::places::places_are_filled_for_where_they_stand",
+        ],
         "",
     ),
     (
@@ -223,7 +262,10 @@ const STATEMENTS: &[Statement] = &[
     (
         "selector",
         "data_selector",
-        &["fetch::paging::no_content_is_an_empty_end_and_a_lone_object_one_record"],
+        &[
+            "dlt_shown::a_dictionary_means_what_it_means_in_dlt",
+            "fetch::paging::no_content_is_an_empty_end_and_a_lone_object_one_record",
+        ],
         "",
     ),
     (
@@ -241,13 +283,17 @@ const STATEMENTS: &[Statement] = &[
     (
         "selector",
         "one match is unwrapped",
-        &["fetch::paging::no_content_is_an_empty_end_and_a_lone_object_one_record"],
+        &[
+            "dlt_shown::a_dictionary_means_what_it_means_in_dlt",
+            "fetch::paging::no_content_is_an_empty_end_and_a_lone_object_one_record",
+        ],
         "",
     ),
     (
         "selector",
         "single entities",
         &[
+            "dlt_shown::a_dictionary_means_what_it_means_in_dlt",
             "answers::requests::a_path_that_ends_in_a_placeholder_is_one_record_whatever_the_client_pages_by",
         ],
         "",
@@ -268,6 +314,7 @@ const STATEMENTS: &[Statement] = &[
         "paginator",
         "page_number",
         &[
+            "dlt_shown::a_dictionary_means_what_it_means_in_dlt",
             "fetch::paging::every_paginator_reads_everything_once_and_is_proven",
             "paging::a_rule_that_dlt_does_not_have_stands_in_for_its_total",
         ],
@@ -277,6 +324,7 @@ const STATEMENTS: &[Statement] = &[
         "paginator",
         "offset",
         &[
+            "dlt_shown::a_dictionary_means_what_it_means_in_dlt",
             "fetch::paging::every_paginator_reads_everything_once_and_is_proven",
             "fetch::paging::empty_and_short_pages_in_the_middle_are_not_the_end",
         ],
@@ -291,7 +339,10 @@ const STATEMENTS: &[Statement] = &[
     (
         "paginator",
         "has_more",
-        &["apis::ashby::ashby_is_read_by_sync_token_and_read_whole_when_the_token_expired"],
+        &[
+            "dlt_shown::a_dictionary_means_what_it_means_in_dlt",
+            "apis::ashby::ashby_is_read_by_sync_token_and_read_whole_when_the_token_expired",
+        ],
         "",
     ),
     (
@@ -309,7 +360,10 @@ const STATEMENTS: &[Statement] = &[
     (
         "paginator",
         "cursor",
-        &["fetch::paging::every_paginator_reads_everything_once_and_is_proven"],
+        &[
+            "dlt_shown::a_dictionary_means_what_it_means_in_dlt",
+            "fetch::paging::every_paginator_reads_everything_once_and_is_proven",
+        ],
         "",
     ),
     (
@@ -321,7 +375,10 @@ const STATEMENTS: &[Statement] = &[
     (
         "paginator",
         "json_link",
-        &["fetch::paging::every_paginator_reads_everything_once_and_is_proven"],
+        &[
+            "dlt_shown::a_dictionary_means_what_it_means_in_dlt",
+            "fetch::paging::every_paginator_reads_everything_once_and_is_proven",
+        ],
         "",
     ),
     (
@@ -423,19 +480,28 @@ const STATEMENTS: &[Statement] = &[
     (
         "incremental",
         "cursor_path and state",
-        &["incremental::values::a_walk_that_fails_leaves_the_cursor_where_it_was"],
+        &[
+            "dlt_shown::a_dictionary_means_what_it_means_in_dlt",
+            "incremental::values::a_walk_that_fails_leaves_the_cursor_where_it_was",
+        ],
         "",
     ),
     (
         "incremental",
         "initial_value",
-        &["fetch::paging::asks_only_for_what_changed_by_get_and_by_post"],
+        &[
+            "dlt_shown::a_dictionary_means_what_it_means_in_dlt",
+            "fetch::paging::asks_only_for_what_changed_by_get_and_by_post",
+        ],
         "",
     ),
     (
         "incremental",
         "start_value and its kin",
-        &["answers::requests::the_cursor_stands_wherever_it_was_put_in_the_second_run"],
+        &[
+            "dlt_shown::a_dictionary_means_what_it_means_in_dlt",
+            "answers::requests::the_cursor_stands_wherever_it_was_put_in_the_second_run",
+        ],
         "",
     ),
     (
@@ -447,7 +513,10 @@ const STATEMENTS: &[Statement] = &[
     (
         "incremental",
         "start_param, end_param",
-        &["apis::hubstaff::hubstaff_activities_come_in_windows_of_whole_hours"],
+        &[
+            "dlt_shown::a_dictionary_means_what_it_means_in_dlt",
+            "apis::hubstaff::hubstaff_activities_come_in_windows_of_whole_hours",
+        ],
         "",
     ),
     (
@@ -459,7 +528,10 @@ const STATEMENTS: &[Statement] = &[
     (
         "incremental",
         "end_value",
-        &["incremental::values::between_fixed_ends_there_is_no_cursor"],
+        &[
+            "dlt_shown::a_dictionary_means_what_it_means_in_dlt",
+            "incremental::values::between_fixed_ends_there_is_no_cursor",
+        ],
         "",
     ),
     (
@@ -533,7 +605,10 @@ const STATEMENTS: &[Statement] = &[
     (
         "parents",
         "resolve",
-        &["parents::chains::the_older_form_of_dlt_means_the_same"],
+        &[
+            "dlt_shown::a_dictionary_means_what_it_means_in_dlt",
+            "parents::chains::the_older_form_of_dlt_means_the_same",
+        ],
         "",
     ),
     (
@@ -579,7 +654,10 @@ const STATEMENTS: &[Statement] = &[
     (
         "parents",
         "include_from_parent",
-        &["apis::hibob::hibob_work_is_read_person_by_person"],
+        &[
+            "dlt_shown::a_dictionary_means_what_it_means_in_dlt",
+            "apis::hibob::hibob_work_is_read_person_by_person",
+        ],
         "",
     ),
     (

@@ -41,6 +41,8 @@ mod dispositions;
 
 mod dlt;
 
+mod dlt_shown;
+
 mod erasure;
 
 mod features;
