@@ -9,11 +9,12 @@ enum At {
     Top,
     Source,
     Client,
+    Defaults,
     Resource,
     Endpoint,
 }
 
-use At::{Client, Endpoint, Resource, Source, Top};
+use At::{Client, Defaults, Endpoint, Resource, Source, Top};
 
 /// A file with `text` in its place, on the last line but for resources, which come last.
 fn file(at: At, text: &str) -> String {
@@ -35,15 +36,27 @@ sources:
   hr:
     {}
     client: {{base_url: 'https://x.example'{}}}
-    resource_defaults: {{endpoint: {{paginator: single_page}}, write_disposition: append}}
+    resource_defaults: {{endpoint: {{paginator: single_page}}, write_disposition: append{}}}
     resources:
       - {{name: a{}{endpoint}}}
 ",
         part(Top),
         part(Source),
         comma(part(Client)),
+        comma(part(Defaults)),
         comma(part(Resource)),
     )
+}
+
+/// The line of the file that `text` stands on.
+fn line(at: At) -> usize {
+    match at {
+        Top => 1,
+        Source => 4,
+        Client => 5,
+        Defaults => 6,
+        Resource | Endpoint => 8,
+    }
 }
 
 #[test]
@@ -123,6 +136,19 @@ fn every_mistake_is_told_with_its_path_and_line() {
         (Endpoint, "response: {type: json, stream: true}, data_selector: '$.a[?@.b]'", "resources[0].endpoint.response.stream", "of plain names"),
         (Endpoint, "response: {type: csv, quote: ';', delimiter: ';'}", "resources[0].endpoint.response.quote", "expected another sign than `delimiter`"),
         (Endpoint, "response: {type: csv, charset: klingon}", "resources[0].endpoint.response.charset", "expected a character set"),
+        (Client, "auth: {token: ' '}", "client.auth.token", "is empty"),
+        (Client, "auth: {type: api_key, name: s, api_key: 'a;b', location: cookie}", "client.auth.api_key", "holds signs that a cookie cannot"),
+        (Client, "limit_headers: {reset: X-R, reset_unit: seconds, reserve: 5}", "client.limit_headers.reserve", "needs `remaining`"),
+        (Defaults, "name: a", "resource_defaults.name", "a name belongs to one resource"),
+        (Endpoint, "path: 'https://[x'", "resources[0].endpoint.path", "not a URL"),
+        (Endpoint, "export: {poll_path: 'e/{export.id}', status_path: s, id_path: id, done: [ok], download_path: d, origins: ['https://y.example']}", "resources[0].endpoint.export.origins", "only a URL (`url_path`) may lead elsewhere"),
+        (Endpoint, "paginator: {type: offset, limit: 5, total_path: null, step: received, overlap: 5}", "resources[0].endpoint.paginator.overlap", "expected less than `limit`"),
+        (Endpoint, "paginator: {type: offset, limit: 5, total_path: null, step: limit, overlap: 1}", "resources[0].endpoint.paginator.overlap", "needs `step: received`"),
+        (Endpoint, "paginator: {type: page_number, base_page: 1, page: 0}", "resources[0].endpoint.paginator.page", "expected at least `base_page`"),
+        (Endpoint, "paginator: {type: page_number, page_param: ''}", "resources[0].endpoint.paginator.page_param", "expected the name of a parameter"),
+        (Endpoint, "paginator: {type: cursor, limit_param: n}", "resources[0].endpoint.paginator.limit_param", "needs `limit`"),
+        (Endpoint, "response_actions: [{content: '', action: ignore}]", "resources[0].endpoint.response_actions[0]", "an empty `content` is in every answer"),
+        (Resource, "schedule: {jitter: 5s}", "resources[0].schedule", "expected `cron` or `every`"),
         // Cursors.
         (Endpoint, "incremental: {cursor_path: u, start_param: s, end_param: s}", "resources[0].endpoint.incremental.end_param", "cannot share a parameter"),
         (Endpoint, "incremental: {cursor_path: u, start_param: s, allow_external_schedulers: true}", "resources[0].endpoint.incremental.allow_external_schedulers", "the bounds are set here"),
@@ -147,11 +173,10 @@ fn every_mistake_is_told_with_its_path_and_line() {
             continue;
         };
         let is_told = problems.iter().any(|problem| {
-            let line = problem.to_string();
-            let place = line.strip_prefix("rosterd.yaml:").unwrap_or_default();
+            let place = format!("rosterd.yaml:{}:", line(*at));
             problem.path.ends_with(path)
                 && problem.message.contains(message)
-                && place.starts_with(|c: char| c.is_ascii_digit())
+                && problem.to_string().starts_with(&place)
         });
         if !is_told {
             let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
@@ -162,9 +187,112 @@ fn every_mistake_is_told_with_its_path_and_line() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     // The file around them is right.
-    for at in [Top, Source, Client, Resource, Endpoint] {
+    for at in [Top, Source, Client, Defaults, Resource, Endpoint] {
         let text = file(at, "");
         config::from_str_with(&text, &Environment::default())
             .unwrap_or_else(|problems| panic!("{problems}"));
     }
+}
+
+#[test]
+fn a_resource_without_a_name_is_told_on_its_line() {
+    let text = "sources:\n  hr:\n    client: {base_url: 'https://x.example'}\n    resources:\n      - {endpoint: x}\n";
+    let problems = config::from_str_with(text, &Environment::default()).unwrap_err();
+    let told = problems.to_string();
+    assert!(
+        told.contains("rosterd.yaml:5:9: sources.hr.resources[0]: the key `name` is missing"),
+        "{told}"
+    );
+}
+
+/// What the loader says, by the place in the sources where it says it.
+fn messages() -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for (name, text) in sources("src/config") {
+        let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for (at, _) in text.match_indices(".wrong(") {
+            // The first one of two texts is a key.
+            if let Some(message) = texts(&text[at + ".wrong".len()..]).pop() {
+                let line = text[..at].lines().count();
+                found.push((format!("{name}:{line}"), one_line(&message)));
+            }
+        }
+    }
+    found
+}
+
+/// The texts between the parentheses that `source` begins with.
+fn texts(source: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let (mut depth, mut text, mut signs) = (0, None::<String>, source.chars());
+    while let Some(sign) = signs.next() {
+        match (&mut text, sign) {
+            (Some(_), '"') => found.extend(text.take()),
+            (Some(text), '\\') => match signs.next() {
+                Some('\n') | None => {}
+                Some(sign) => text.push(sign),
+            },
+            (Some(text), sign) => text.push(sign),
+            (None, '"') => text = Some(String::new()),
+            (None, '(') => depth += 1,
+            (None, ')') if depth == 1 => break,
+            (None, ')') => depth -= 1,
+            (None, _) => {}
+        }
+    }
+    found
+}
+
+/// Name and text of each source file below a folder of the crate.
+fn sources(folder: &str) -> Vec<(String, String)> {
+    let mut folders = vec![std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)];
+    let mut found = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|kind| kind == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                found.push((path.display().to_string(), text));
+            }
+        }
+    }
+    found
+}
+
+fn one_line(text: &str) -> String {
+    text.replace("\\\n", "")
+        .replace("\\\"", "\"")
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// Signs that two texts do not share by chance.
+const RUN: usize = 12;
+
+#[test]
+fn everything_that_the_loader_says_is_wanted_by_a_test() {
+    let mut wanted: String = sources("tests").into_iter().map(|(_, text)| text).collect();
+    for (_, text) in sources("src") {
+        wanted.extend(text.split("#[cfg(test)]").skip(1));
+    }
+    let wanted = one_line(&wanted);
+    let messages = messages();
+    assert!(messages.len() > 200, "{}", messages.len());
+    let unheard: Vec<_> = messages
+        .iter()
+        .filter(|(_, message)| {
+            // Any run of words that no other text has by chance, and that is not filled in.
+            let pieces = message.split('{').flat_map(|piece| piece.split('}'));
+            let mut pieces: Vec<Vec<char>> = pieces.map(|p| p.chars().collect()).collect();
+            pieces.retain(|piece| piece.len() >= RUN);
+            let mut runs = pieces.iter().flat_map(|piece| piece.windows(RUN));
+            let is_heard = runs.any(|run| wanted.contains(&run.iter().collect::<String>()));
+            let is_filled = pieces.is_empty() && message.contains('{');
+            !is_heard && !is_filled && !wanted.contains(message.as_str())
+        })
+        .collect();
+    assert!(unheard.is_empty(), "{unheard:#?}");
 }
