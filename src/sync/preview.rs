@@ -89,6 +89,7 @@ pub async fn preview(
     );
     let (mut standings, mut rejects, mut records, mut shown) =
         (Vec::new(), Vec::new(), 0, Vec::new());
+    let mut later = 0;
     if let Some(page) = page {
         // As in a run: what the rules keep out is not shown either.
         let screen = privacy::screen_of(resource, existing.catalogue.clone());
@@ -116,6 +117,7 @@ pub async fn preview(
         };
         let encoded = mapper.encode(&taken.body, &taken.ranges, &scan, &keep, stamp);
         records = page.records.len();
+        later = scan.later.len();
         rejects = scan.rejects.into_iter().chain(encoded.rejects).collect();
         rejects.append(&mut taken.rejects);
         let first = taken.ranges.iter().take(sample);
@@ -145,7 +147,7 @@ pub async fn preview(
         columns: columns(layout),
         ddl: changes.into_iter().map(|change| change.ddl).collect(),
         would_insert: count(Standing::New),
-        would_update: count(Standing::Changed),
+        would_update: count(Standing::Changed) + later,
         would_delete: count(Standing::Gone),
         unchanged: count(Standing::Unchanged),
         rejects: rejects
