@@ -114,7 +114,17 @@ async fn hibob_changes_of_time_off_are_asked_for_from_the_last_run_on() {
         stage.columns("hibob.time_off_changes").await,
         ["change_type", "employee_id", "request_id", "start_date"]
     );
+    stage.fake.put("changes", json!({"requestId": 7, "changeType": "Canceled", "employeeId": "332", "startDate": "2026-08-01", "policyTypeDisplayName": "Sick"}));
     let requests = stage.sync("time_off_changes").await;
+    assert_eq!(
+        stage
+            .rows("select request_id, change_type, employee_id, start_date from hibob.time_off_changes order by change_type")
+            .await,
+        json!([
+            {"request_id": 7, "change_type": "Canceled", "employee_id": "332", "start_date": "2026-08-01"},
+            {"request_id": 7, "change_type": "Created", "employee_id": "332", "start_date": "2026-08-01"},
+        ])
+    );
     let since: chrono::DateTime<chrono::Utc> =
         requests[0].split("since=").nth(1).unwrap().parse().unwrap();
     let age = rosterd::clock::now() - since;

@@ -303,6 +303,7 @@ async fn newest_first_ends_at_the_first_page_that_is_older_than_the_cursor() {
         outcome.counters.pages, 2,
         "the page with the cursor, and the older one"
     );
+    assert_eq!(ids(&bench).await, (1..=43).collect::<Vec<_>>());
     assert_eq!(
         cursor(&bench).await.as_deref(),
         Some("2024-03-01T00:43:00Z")
@@ -524,6 +525,11 @@ async fn the_first_walk_may_go_to_another_endpoint() {
     assert_eq!(asked(), ["everyone yes -"]);
     succeeds(&bench, &config, Start::GoOn).await;
     assert_eq!(asked(), ["changes - 2024-03-06"]);
+    assert_eq!(ids(&bench).await, [1, 2, 3, 4, 5, 6]);
+    api.put(7, "2024-03-07");
+    succeeds(&bench, &config, Start::GoOn).await;
+    assert_eq!(asked(), ["changes - 2024-03-06"]);
+    assert_eq!(ids(&bench).await, [1, 2, 3, 4, 5, 6, 7]);
     succeeds(&bench, &config, Start::Anew).await;
     assert_eq!(asked(), ["everyone yes -"]);
 }

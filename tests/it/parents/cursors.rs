@@ -122,7 +122,11 @@ async fn of_an_incremental_parent_only_those_are_read_that_changed_unless_all_ar
                     .collect();
                 page(asked, &people)
             }
-            _ => json!({"data": [{"id": asked.path}], "total": 1}).into(),
+            _ => {
+                let days = *days.lock().unwrap();
+                json!({"data": [{"id": asked.path, "note": format!("of {days:?}")}], "total": 1})
+                    .into()
+            }
         })
         .await;
         let config = config(
@@ -150,5 +154,13 @@ async fn of_an_incremental_parent_only_those_are_read_that_changed_unless_all_ar
             .collect();
         people.sort_unstable();
         assert_eq!(people, second, "{read}");
+        let notes: Vec<String> = bench
+            .column("select id || ' ' || note from hr.notes order by id")
+            .await;
+        let expected = ["1", "2", "3"].map(|id| {
+            let day = if second.contains(&id) { 8 } else { 1 };
+            format!("/people/{id}/notes of [1, {day}, 1]")
+        });
+        assert_eq!(notes, expected, "{read}");
     }
 }
