@@ -169,7 +169,12 @@ impl Store {
     }
 
     /// The end of a `replace` walk, after that of the root table.
-    pub(super) async fn swap_children(&self, transaction: &mut PgConnection) -> Result<(), Error> {
+    /// `has_scope`: not all rows of the table were replaced.
+    pub(super) async fn swap_children(
+        &self,
+        transaction: &mut PgConnection,
+        has_scope: bool,
+    ) -> Result<(), Error> {
         let Some(layout) = self.walked().await else {
             return Ok(());
         };
@@ -183,10 +188,13 @@ impl Store {
             }
             let walk = replace::walk_table(&name);
             let columns = &family.layout.columns;
-            if self.context.resource.replace_by.is_empty() {
-                replace::swap(transaction, &name, &walk, columns, None).await?;
-            } else {
-                replace::add_lists(transaction, &self.table, &name, &walk, columns).await?;
+            match has_scope {
+                true => {
+                    replace::add_lists(transaction, &self.table, &name, &walk, columns).await?;
+                }
+                false => {
+                    replace::swap(transaction, &name, &walk, columns, None).await?;
+                }
             }
         }
         Ok(())

@@ -622,10 +622,11 @@ impl Store {
         // Under replace only the swap touches the table that people read.
         let (in_table, mut deleted) = match (&self.walk, conclusion) {
             (Some(walk), Some(_)) => {
-                let rejected = self.gauge.counters().rows_rejected;
-                let has_rejects = rejected > 0 || !written.refused.is_empty();
-                let swapped = self.swap(&mut transaction, walk, has_rejects).await?;
-                self.swap_children(&mut transaction).await?;
+                let refused = signed(written.refused.len() as u64);
+                let scope = self.scope_of_walk(refused).await?;
+                let swapped = self.swap(&mut transaction, walk, scope.as_ref()).await?;
+                self.swap_children(&mut transaction, scope.is_some())
+                    .await?;
                 swapped
             }
             (Some(_), None) => (Written::default(), 0),
@@ -1060,7 +1061,7 @@ impl Store {
         &self,
         transaction: &mut PgConnection,
         walk: &TableName,
-        has_rejects: bool,
+        scope: Option<&Scope>,
     ) -> Result<(Written, u64), Error> {
         let tables = self.tables.lock().await;
         let by_sets = &self.context.resource.replace_by;
@@ -1078,15 +1079,30 @@ impl Store {
         if !changes.is_empty() {
             self.change(transaction, &changes, &layout.columns).await?;
         }
-        let scope = (!by_sets.is_empty()).then(|| scope(by_sets, layout, has_rejects));
-        if let Some(scope) = &scope
-            && has_rejects
-            && scope.key.is_empty()
-        {
+        let columns = &layout.columns;
+        Ok(replace::swap(transaction, &self.table, walk, columns, scope).await?)
+    }
+
+    /// The rows that the walk speaks for; `None`: all of them. `refused`: rows of the last batch that the
+    /// table itself did not take.
+    async fn scope_of_walk(&self, refused: i64) -> Result<Option<Scope>, Error> {
+        let tables = self.tables.lock().await;
+        let Some(layout) = &tables.walk else {
+            return Ok(None);
+        };
+        let by_sets = &self.context.resource.replace_by;
+        let counters = self.gauge.counters();
+        let rejected = counters.rows_rejected + refused;
+        if by_sets.is_empty() {
+            // The rows that are not in the walk may be those of the rejected records, as far as a key
+            // can tell. What the contract leaves out was asked for.
+            let is_whole = rejected == counters.rows_discarded || layout.key.is_empty();
+            return Ok((!is_whole).then(|| scope(by_sets, layout, true)));
+        }
+        if rejected > 0 && layout.key.is_empty() {
             return Err(Error::SetsNotWhole);
         }
-        let columns = &layout.columns;
-        Ok(replace::swap(transaction, &self.table, walk, columns, scope.as_ref()).await?)
+        Ok(Some(scope(by_sets, layout, rejected > 0)))
     }
 }
 

@@ -17,6 +17,7 @@ const REPLACE: &str = "write_disposition: replace\nprimary_key: id\nmax_table_ne
 const DELETE_INSERT: &str = "primary_key: [id, day]\nwrite_disposition: {disposition: merge, strategy: delete-insert}\nmax_table_nesting: 1\n";
 const SETS: &str =
     "merge_key: [who, day]\nwrite_disposition: {disposition: merge, strategy: delete-insert}\n";
+const REPLACE_N: &str = "primary_key: id\nwrite_disposition: replace\nmax_table_nesting: 1\ncolumns: {n: {data_type: bigint}}\n";
 const DEDUPLICATED: &str = "primary_key: id\nwrite_disposition: {disposition: merge, strategy: delete-insert, deduplicated: true}\n";
 const HARD_BOOL: &str = "primary_key: id\nwrite_disposition: merge\nmax_table_nesting: 1\ncolumns: {gone: {data_type: bool, hard_delete: true}}\n";
 const HARD_TEXT: &str =
@@ -110,6 +111,62 @@ fn rows() -> Vec<Row> {
             ],
             "select (select count(*) from hr.docs) as n, (select json_agg(reason) from rosterd.rejects) as r",
             json!([{"n": 1, "r": ["null_key"]}]),
+        ),
+        (
+            "replace: a rejected record takes no row away, and what it may be stays until a whole walk",
+            vec![
+                (
+                    REPLACE_N,
+                    r#"[{"id": 1, "n": 1, "tags": ["a"]}, {"id": 2, "n": 2, "tags": ["b"]}, {"id": 3, "n": 3, "tags": ["c"]}]"#,
+                    "succeeded",
+                ),
+                (
+                    REPLACE_N,
+                    r#"[{"id": 1, "n": 9, "tags": ["z"]}, {"id": 2, "n": "x", "tags": []}, {"id": 4, "n": 4}]"#,
+                    "partial",
+                ),
+            ],
+            "select d.id, d.n, t.value as tag from hr.docs d left join hr.docs__tags t on t._rosterd_root_id = d._rosterd_id order by 1",
+            json!([{"id": 1, "n": 9, "tag": "z"}, {"id": 2, "n": 2, "tag": "b"}, {"id": 3, "n": 3, "tag": "c"}, {"id": 4, "n": 4, "tag": null}]),
+        ),
+        (
+            "replace: the whole walk after that takes away what is gone",
+            vec![
+                (
+                    REPLACE_N,
+                    r#"[{"id": 1, "n": 1}, {"id": 2, "n": 2}, {"id": 3}]"#,
+                    "succeeded",
+                ),
+                (
+                    REPLACE_N,
+                    r#"[{"id": 1, "n": 9}, {"id": 2, "n": "x"}]"#,
+                    "partial",
+                ),
+                (
+                    REPLACE_N,
+                    r#"[{"id": 1, "n": 9}, {"id": 2, "n": 8}]"#,
+                    "succeeded",
+                ),
+            ],
+            "select id, n from hr.docs order by id",
+            json!([{"id": 1, "n": 9}, {"id": 2, "n": 8}]),
+        ),
+        (
+            "replace: what the contract leaves out was asked for",
+            vec![
+                (
+                    "primary_key: id\nwrite_disposition: replace\nschema_contract: {data_type: discard_row}\n",
+                    r#"[{"id": 1, "n": 1}, {"id": 2, "n": 2}, {"id": 3, "n": 3}]"#,
+                    "succeeded",
+                ),
+                (
+                    "primary_key: id\nwrite_disposition: replace\nschema_contract: {data_type: discard_row}\n",
+                    r#"[{"id": 1, "n": 1}, {"id": 2, "n": "x"}]"#,
+                    "succeeded",
+                ),
+            ],
+            "select id from hr.docs",
+            json!([{"id": 1}]),
         ),
         (
             "replace: empty when that is allowed",
