@@ -626,11 +626,9 @@ pub(super) fn encoded(text: &str) -> String {
     form.replace('+', "%20")
 }
 
-/// A number as JSON; one that would lose digits stays a text.
+/// A number as JSON, with the digits that it has.
 fn number_value(text: &str) -> Value {
-    let number = serde_json::from_str(text).ok();
-    let exact = number.filter(|number: &Value| number.to_string() == text);
-    exact.unwrap_or_else(|| text.into())
+    serde_json::from_str(text).unwrap_or_else(|_| text.into())
 }
 
 #[cfg(test)]
@@ -695,6 +693,21 @@ mod tests {
             stop: Stop::default(),
             keep_params,
         }))
+    }
+
+    #[test]
+    fn a_cursor_that_is_a_number_keeps_its_digits() {
+        for text in [
+            "17",
+            "-1.50",
+            "9007199254740993",
+            "100000000000000000000001",
+        ] {
+            let value = number_value(text);
+            assert!(value.is_number(), "{value:?}");
+            assert_eq!(value.to_string(), text);
+        }
+        assert_eq!(number_value("no number"), json!("no number"));
     }
 
     #[test]
