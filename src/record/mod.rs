@@ -82,12 +82,12 @@ pub use privacy::{
     Mark, erase_rejects, erased, hold_idle, is_same_key, note_blocked, set_withheld, suppress,
     withheld,
 };
-pub use reject::{NewReject, open_rejects, reject, resolve_rejects, resolve_unmet_rejects};
+pub use reject::{NewReject, reject, resolve_rejects, resolve_unmet_rejects};
 pub use resources::{Registered, find, pause, register, resume};
 pub use retention::{Retained, retain};
 pub use run::{Counters, Ending, Mode, Status, Trigger, add_counters, finish, finish_in};
 pub use seal::Seal;
-pub use superseded::{forget_superseded, note_superseded, superseded};
+pub use superseded::{LeftOver, forget_superseded, left_over, note_superseded};
 pub use takeover::interrupted_before;
 pub use worker::{Worker, beat_worker, remove_worker};
 

@@ -2,7 +2,7 @@
 
 use sqlx::PgConnection;
 
-use super::{Claim, Error, ResourceId, one_line};
+use super::{Claim, Error, one_line};
 
 /// One record that could not become a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,20 +80,6 @@ pub async fn reject(
     .execute(conn)
     .await?;
     Ok(done.rows_affected())
-}
-
-/// How many rejects of a resource are open. With none, [`resolve_rejects`] need not be asked for each batch.
-///
-/// # Errors
-///
-/// [`Error::Database`].
-pub async fn open_rejects(conn: &mut PgConnection, resource_id: ResourceId) -> Result<i64, Error> {
-    Ok(sqlx::query_scalar(
-        "select count(*) from rosterd.rejects where resource_id = $1 and resolved_at is null",
-    )
-    .bind(resource_id)
-    .fetch_one(conn)
-    .await?)
 }
 
 /// Closes the open rejects of records that have loaded now. Returns how many.

@@ -7,23 +7,34 @@ use super::{Claim, Error, ResourceId};
 /// Hashes kept for a resource. Beyond these, records are written although a later one follows.
 const MOST: i64 = 10_000;
 
-/// Hashes of the resource's records that gave way in earlier walks, as in `_row_hash`.
+/// What earlier walks left to be looked at again, in one question: it is asked in every run.
+#[derive(Debug, sqlx::FromRow)]
+pub struct LeftOver {
+    /// How many rejects are open. With none, [`super::resolve_rejects`] need not be asked for each batch.
+    pub open_rejects: i64,
+    /// Hashes of the records that gave way, as in `_row_hash`.
+    pub superseded: Vec<Vec<u8>>,
+}
+
+/// What earlier walks of a resource left.
 ///
 /// # Errors
 ///
 /// [`Error::Database`].
-pub async fn superseded(
+pub async fn left_over(
     conn: &mut PgConnection,
     resource_id: ResourceId,
-) -> Result<Vec<Vec<u8>>, Error> {
-    let hashes = sqlx::query_scalar(
-        "select row_hash from rosterd.superseded where resource_id = $1 order by seen_at desc limit $2",
+) -> Result<LeftOver, Error> {
+    let left = sqlx::query_as(
+        "select (select count(*) from rosterd.rejects where resource_id = $1 and resolved_at is null) as open_rejects,
+                array(select row_hash from rosterd.superseded where resource_id = $1
+                       order by seen_at desc limit $2) as superseded",
     )
     .bind(resource_id)
     .bind(MOST)
-    .fetch_all(conn)
+    .fetch_one(conn)
     .await?;
-    Ok(hashes)
+    Ok(left)
 }
 
 /// Notes records that gave way in this walk.

@@ -161,8 +161,7 @@ async fn try_open(
     if resource.write_disposition == WriteDisposition::Append {
         runs.extend(record::interrupted_before(&mut connection, claim).await?);
     }
-    let has_rejects = record::open_rejects(&mut connection, claim.resource_id).await? > 0;
-    let superseded = record::superseded(&mut connection, claim.resource_id).await?;
+    let left_over = record::left_over(&mut connection, claim.resource_id).await?;
     let found = table::inspect(&mut connection, &name).await?;
     let is_loaded =
         found.is_some() && record::is_loaded(&mut connection, claim.resource_id).await?;
@@ -241,8 +240,8 @@ async fn try_open(
         columns,
         families,
         has_rows,
-        has_rejects,
-        superseded,
+        has_rejects: left_over.open_rejects > 0,
+        superseded: left_over.superseded,
         contract,
         cursor,
         has_cursors_of_units,
