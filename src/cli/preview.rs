@@ -41,7 +41,7 @@ pub(super) async fn execute(global: &Global, own: &Arguments) -> anyhow::Result<
         let refreshes = TaskTracker::new();
         let api = fleet::api(source, &config, &base.pool, &base.worker, &refreshes)?;
         let api = Arc::new(api);
-        let seen = preview(resource, &api, &base.pool, own.records).await;
+        let seen = preview(source, resource, &api, &base.pool, own.records).await;
         if let Err(error) = &seen
             && error.fault().code == "unexpected_shape"
             && let Some(outline) = outline(resource, &api).await

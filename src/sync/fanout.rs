@@ -592,7 +592,7 @@ impl Units {
             ),
             screen: Some(above)
                 .filter(|_| !parent.include.is_empty())
-                .and_then(|above| privacy::screen_of(above, Vec::new())),
+                .and_then(|above| privacy::screen_of_parent(above)),
             mapper: has_cursor.then(|| Mapper::new(walk::map_spec(above), Layout::default())),
             wanted,
             seen: KeySet::default(),

@@ -9,7 +9,7 @@ use sqlx::PgPool;
 use super::{Binary, Error, intake::Intake, page::note_gone, privacy, stream, walk};
 use crate::{
     clock,
-    config::{Resource, source::WriteDisposition},
+    config::{Resource, Source, source::WriteDisposition},
     fetch,
     load::{
         sql::{Ident, TableName},
@@ -68,6 +68,7 @@ struct Existing {
 ///
 /// What a run would fail with before its first commit.
 pub async fn preview(
+    source: &Source,
     resource: &Resource,
     api: &Arc<fetch::Api>,
     pool: &PgPool,
@@ -92,7 +93,8 @@ pub async fn preview(
     let mut later = 0;
     if let Some(page) = page {
         // As in a run: what the rules keep out is not shown either.
-        let screen = privacy::screen_of(resource, existing.catalogue.clone());
+        let catalogue = existing.catalogue.clone();
+        let screen = privacy::screen_to_look(source, resource, pool, catalogue).await?;
         let mut intake = Intake::new(resource, screen, &Binary::own());
         let mut taken = intake.take(&page).await?;
         let scan = taken.scan(&mapper, None);

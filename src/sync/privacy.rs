@@ -4,7 +4,8 @@
 //! taken out of the table, and rows past their time are deleted; so all this happens on runs
 //! that fail later, too.
 
-use sqlx::Acquire;
+use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::{Acquire, PgPool};
 use tracing::info;
 
 use super::{
@@ -13,7 +14,7 @@ use super::{
 };
 use crate::{
     clock,
-    config::{Resource, privacy::Privacy},
+    config::{Resource, Source, endpoint::DottedPath, privacy::Privacy},
     load::{children, erase, sql::TableName, table},
     record::{self, CatalogColumn, Counters, Level, Mark, NewEvent},
     shape::{
@@ -34,31 +35,46 @@ pub(super) async fn prepare(opened: &Opened) -> Result<Option<Screen>, Error> {
     let catalogue = record::columns_of(&mut *store.acquire().await?, resource_id).await?;
     let changed = tighten(store, &placed, &catalogue, opened.has_rows).await?;
     write_down(store, &changed).await?;
-    let expired = match &resource.retention {
-        Some(retention) => {
-            let age = chrono::TimeDelta::from_std(retention.delete_after).unwrap_or_default();
-            let before = clock::now() - age;
-            let path = retention.field.keys();
-            if let Some(column) = opened.columns.iter().find(|column| column.path == path) {
-                purge(store, column, before).await?;
-            }
-            Some((retention.field.clone(), before))
+    if let Some((field, before)) = expired(resource) {
+        let path = field.keys();
+        if let Some(column) = opened.columns.iter().find(|column| column.path == path) {
+            purge(store, column, before).await?;
         }
-        None => None,
-    };
+    }
+    let bound = bound_to(&store.claim.source, &store.claim.account, &resource.name);
     Ok(Screen::new(ScreenSpec {
-        privacy: resource.privacy.clone(),
-        resource: bound_to(&store.claim.source, &store.claim.account, &resource.name),
-        primary_key: resource.source_key().to_vec(),
         cursor_path: resource
             .endpoint
             .incremental
             .as_ref()
             .and_then(|incremental| incremental.cursor_path.clone()),
-        erased: marks,
-        expired,
-        known: known_fields(catalogue),
+        ..spec(resource, bound, marks, catalogue)
     }))
+}
+
+/// What keeps records and fields of a resource out.
+fn spec(
+    resource: &Resource,
+    bound: String,
+    erased: Vec<Mark>,
+    catalogue: Vec<CatalogColumn>,
+) -> ScreenSpec {
+    ScreenSpec {
+        privacy: resource.privacy.clone(),
+        resource: bound,
+        primary_key: resource.source_key().to_vec(),
+        erased,
+        expired: expired(resource),
+        known: known_fields(catalogue),
+        ..ScreenSpec::default()
+    }
+}
+
+/// The field that says how old a record is, and the time before which it is too old.
+fn expired(resource: &Resource) -> Option<(DottedPath, DateTime<Utc>)> {
+    let retention = resource.retention.as_ref()?;
+    let age = TimeDelta::from_std(retention.delete_after).unwrap_or_default();
+    Some((retention.field.clone(), clock::now() - age))
 }
 
 /// The fields that have columns; none: nothing is loaded yet, and each field is known.
@@ -73,14 +89,36 @@ fn known_fields(catalogue: Vec<CatalogColumn>) -> Option<Vec<Vec<String>>> {
     (!known.is_empty()).then_some(known)
 }
 
-/// The rules of a resource for a look at its records, beside the columns that it has.
-pub(super) fn screen_of(resource: &Resource, catalogue: Vec<CatalogColumn>) -> Option<Screen> {
+/// The rules of a parent, whose records only lead to those of its children.
+pub(super) fn screen_of_parent(resource: &Resource) -> Option<Screen> {
     Screen::new(ScreenSpec {
         privacy: resource.privacy.clone(),
         primary_key: resource.source_key().to_vec(),
-        known: known_fields(catalogue),
         ..ScreenSpec::default()
     })
+}
+
+/// The rules of a resource for a look at its records, beside the columns that it has: as in a run, but for
+/// the cursor's field, which nobody follows here.
+pub(super) async fn screen_to_look(
+    source: &Source,
+    resource: &Resource,
+    pool: &PgPool,
+    catalogue: Vec<CatalogColumn>,
+) -> Result<Option<Screen>, Error> {
+    let (name, account) = (&source.name, &source.account);
+    let marks = match record::find(pool, name, account, &resource.name).await? {
+        Some(found) => {
+            let mut connection = pool
+                .acquire()
+                .await
+                .map_err(crate::load::Error::database("connecting"))?;
+            record::erased(&mut connection, found.resource_id).await?
+        }
+        None => Vec::new(),
+    };
+    let bound = bound_to(name, account, &resource.name);
+    Ok(Screen::new(spec(resource, bound, marks, catalogue)))
 }
 
 /// What the marks of erased persons are bound to.
@@ -195,11 +233,7 @@ async fn tighten<'a>(
 ) -> Result<Vec<(&'a Placed<'a>, String)>, Error> {
     let resource = &store.context.resource;
     let privacy = &resource.privacy;
-    let keys: Vec<Vec<String>> = resource
-        .primary_key
-        .iter()
-        .map(crate::config::endpoint::DottedPath::keys)
-        .collect();
+    let keys: Vec<Vec<String>> = resource.primary_key.iter().map(DottedPath::keys).collect();
     let mut changed: Vec<(&Placed<'_>, String)> = Vec::new();
     for placed in columns {
         let column = placed.column;
@@ -303,11 +337,7 @@ async fn write_down(store: &Store, changed: &[(&Placed<'_>, String)]) -> Result<
 }
 
 /// Deletes rows past their time, bite by bite.
-async fn purge(
-    store: &Store,
-    column: &Column,
-    before: chrono::DateTime<chrono::Utc>,
-) -> Result<(), Error> {
+async fn purge(store: &Store, column: &Column, before: DateTime<Utc>) -> Result<(), Error> {
     loop {
         let mut connection = store.acquire().await?;
         let mut transaction = connection.begin().await.map_err(connecting)?;

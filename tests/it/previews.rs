@@ -15,6 +15,7 @@ async fn site() -> Site {
         "/teams" => json!([{"id": "a/b"}, {"id": "c"}]).into(),
         "/broken" => Reply::status(500),
         "/before" => json!([{"id": 1, "name": "Jo"}, {"id": 2, "name": "Ali"}]).into(),
+        "/leavers" => json!([{"id": 1, "name": "Jo"}, {"id": 2, "name": "Al"}, {"id": 3, "name": "Cy", "left": "2020-01-01"}]).into(),
         "/parts" => json!([{"id": 1, "name": "Joe"}, {"id": 1, "mail": "j@x.org"}]).into(),
         "/after" => {
             json!([{"id": 1, "name": "Jo"}, {"id": 2, "name": "Al"}, {"id": 3, "mail": "b@x.org"}])
@@ -56,6 +57,7 @@ async fn command(
         "
 database: {{url: '{}'}}
 daemon: {{admin: {{listen: null}}}}
+privacy: {{key: {{id: k1, secret: a-key-of-thirty-two-characters-1}}}}
 sources:
   hr:
     vars: {{tenant: acme}}
@@ -232,6 +234,24 @@ async fn everything(db: &TestDb) -> Vec<String> {
         rows.extend(all);
     }
     rows
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_erased_or_is_past_retention_is_not_shown_either() {
+    let (db, site) = (TestDb::new().await, site().await);
+    let keys = "endpoint: leavers\n        retention: {column: left, delete_after: 180d}\n        privacy: {exclude: [ssn]}";
+    command(&["sync"], &db, &site, "", keys).await;
+    let erase = ["erase", "hr/docs", "--key", "2"];
+    let (_, said) = command(&erase, &db, &site, "", keys).await;
+    assert!(!said.contains("error"), "{said}");
+    let (shown, said) = preview(&db, &site, "", keys).await;
+    assert_eq!(shown["sample"], json!([{"id": 1, "name": "Jo"}]), "{said}");
+    assert_eq!(
+        [&shown["would_insert"], &shown["unchanged"]],
+        [&json!(0), &json!(1)],
+        "{said}"
+    );
+    assert!(!said.contains("Al") && !said.contains("Cy"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
