@@ -1,9 +1,14 @@
 //! Records of one key that say different things on different pages of a walk: the last one counts, in
 //! whatever way the walk is cut and whatever the source changes between two runs.
 
+use rosterd::{record::Status, sync::Start};
 use serde_json::{Value, json};
 
-use crate::support::documents::{Documents, PAGED};
+use crate::support::{
+    documents::{Documents, PAGED},
+    site::Site,
+    sync::Bench,
+};
 
 const A: &str = r#"[{"id": 1, "n": 1, "v": "a"}]"#;
 const B: &str = r#"[{"id": 1, "n": 1, "v": "b"}]"#;
@@ -166,5 +171,49 @@ async fn parts_of_a_row_add_up_on_one_page_as_on_several() {
                 .await;
             assert_eq!(told, json!([{"v": "b", "w__x": 1, "w__y": 2, "untold": 0}]));
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_stands_under_two_parents_is_written_once() {
+    let site = Site::start(|asked| match asked.path.as_str() {
+        "/teams" => json!([{"id": 1}, {"id": 2}]).into(),
+        path => {
+            let team: i64 = path.split('/').nth(2).unwrap().parse().unwrap();
+            json!([{"id": 7, "role": format!("of team {team}")}, {"id": 10 + team, "role": "one"}])
+                .into()
+        }
+    })
+    .await;
+    let config = format!(
+        "
+daemon: {{admin: {{listen: null}}}}
+sources:
+  hr:
+    client: {{base_url: '{}', paginator: single_page}}
+    resource_defaults: {{primary_key: id, write_disposition: merge}}
+    resources:
+      - {{name: teams, selected: false}}
+      - {{name: members, endpoint: 'teams/{{resources.teams.id}}/members'}}
+",
+        site.url()
+    );
+    let bench = Bench::new().await;
+    for run in 1..=3 {
+        let outcome = bench.sync(&config, Start::GoOn).await;
+        let told = (
+            outcome.status,
+            outcome.counters.rows_inserted + outcome.counters.rows_updated,
+            outcome.counters.rows_unchanged,
+        );
+        let expected = match run {
+            1 => (Status::Succeeded, 4, 0),
+            _ => (Status::Succeeded, 0, 4),
+        };
+        assert_eq!(told, expected, "run {run}");
+        let roles: Vec<String> = bench
+            .column("select role from hr.members order by id")
+            .await;
+        assert_eq!(roles, ["of team 2", "one", "one"]);
     }
 }
