@@ -331,8 +331,10 @@ pub(super) fn superseded(
     let valid = history.map_or_else(String::new, |history| {
         format!(" and {}", Validity::new(history).is_open("t."))
     });
+    // By the key's index, as in `probe`.
     format!(
-        "select t._row_hash from {STAGE} as s join {table} as t on {}{valid} \
+        "select t._row_hash from {STAGE} as s \
+         cross join lateral (select * from {table} as t where {}{valid} limit 1) as t \
          where t._run_id = s._run_id and t._row_hash <> s._row_hash \
            and octet_length(t._row_hash) = 16{}",
         on_key(key),
