@@ -22,7 +22,7 @@ pub(super) struct Arguments {
     /// The resource.
     #[arg(value_name = "SOURCE/RESOURCE")]
     resource: String,
-    /// How many records to show. They are shown as the API sent them: mind who looks on.
+    /// How many records to show. Only the privacy rules are applied to them: mind who looks on.
     #[arg(long, short = 'n', default_value_t = 3)]
     records: usize,
     #[arg(long, value_enum, default_value_t = Format::Table)]

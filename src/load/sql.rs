@@ -310,7 +310,7 @@ pub(super) fn count_behind(
     history: Option<&History>,
 ) -> String {
     let live = match (history, marks) {
-        (Some(history), _) => format!(" and {}", Validity::new(history).is_open("t.")),
+        (Some(_), _) => and_valid(history),
         (None, true) => " and t._deleted_at is null".to_owned(),
         (None, false) => String::new(),
     };
@@ -321,6 +321,13 @@ pub(super) fn count_behind(
     )
 }
 
+/// Where versions are kept: and the row `t` is a valid one.
+fn and_valid(history: Option<&History>) -> String {
+    history.map_or_else(String::new, |history| {
+        format!(" and {}", Validity::new(history).is_open("t."))
+    })
+}
+
 /// Hashes of the rows that this very run wrote and that a staged row now takes the place of.
 pub(super) fn superseded(
     table: &TableName,
@@ -328,9 +335,7 @@ pub(super) fn superseded(
     guard: Option<&Guard>,
     history: Option<&History>,
 ) -> String {
-    let valid = history.map_or_else(String::new, |history| {
-        format!(" and {}", Validity::new(history).is_open("t."))
-    });
+    let valid = and_valid(history);
     // By the key's index, as in `probe`.
     format!(
         "select t._row_hash from {STAGE} as s \
@@ -410,9 +415,7 @@ pub(super) fn refresh_hashes(
     guard: Option<&Guard>,
     history: Option<&History>,
 ) -> String {
-    let valid = history.map_or_else(String::new, |history| {
-        format!(" and {}", Validity::new(history).is_open("t."))
-    });
+    let valid = and_valid(history);
     format!(
         "update {table} as t set _row_hash = s._row_hash from {STAGE} as s where {}{valid}{} \
          and octet_length(t._row_hash) = 16 and substr(t._row_hash, 1, 4) <> substr(s._row_hash, 1, 4)",
@@ -712,9 +715,7 @@ pub(super) fn probe(
     let first = key
         .first()
         .map_or_else(String::new, |(name, _)| format!("t.{name}"));
-    let valid = history.map_or_else(String::new, |history| {
-        format!(" and {}", Validity::new(history).is_open("t."))
-    });
+    let valid = and_valid(history);
     let (hash, or_differs) = if compares {
         (", t._row_hash", " or t._row_hash is distinct from p.h")
     } else {

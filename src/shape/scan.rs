@@ -601,7 +601,7 @@ fn settle(
     Ok(())
 }
 
-/// The rows of a page, each key once.
+/// The rows of a page, each key once, and what became of the other records.
 #[derive(Default)]
 struct Unique {
     rows: Vec<ScanRow>,
@@ -612,6 +612,7 @@ struct Unique {
     later: Vec<u32>,
 }
 
+/// Leaves one record of each key, that of the highest version, else the last; parts of a row all stay.
 fn unique(
     candidates: &[Candidate<'_>],
     parts: &[Value<'_>],

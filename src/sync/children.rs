@@ -169,6 +169,7 @@ impl Store {
     }
 
     /// The end of a `replace` walk, after that of the root table.
+    ///
     /// `has_scope`: not all rows of the table were replaced.
     pub(super) async fn swap_children(
         &self,

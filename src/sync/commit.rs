@@ -1094,8 +1094,11 @@ impl Store {
         let rejected = counters.rows_rejected + refused;
         if by_sets.is_empty() {
             // The rows that are not in the walk may be those of the rejected records, as far as a key
-            // can tell. What the contract leaves out was asked for.
-            let is_whole = rejected == counters.rows_discarded || layout.key.is_empty();
+            // can tell. What the contract leaves out was asked for, and so was what is tolerated.
+            let count = |count: i64| u64::try_from(count).unwrap_or_default();
+            let tolerated = self.context.resource.tolerated_rejects;
+            let (lost, read) = (rejected - counters.rows_discarded, counters.records_read);
+            let is_whole = tolerated.covers(count(lost), count(read)) || layout.key.is_empty();
             return Ok((!is_whole).then(|| scope(by_sets, layout, true)));
         }
         if rejected > 0 && layout.key.is_empty() {

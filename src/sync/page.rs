@@ -18,7 +18,6 @@ use super::{
     intake::Records,
     plan::Checkpoint,
     privacy,
-    waiting::Terms,
     walk::{LEEWAY, Walker, signed, signed_u64},
 };
 use crate::{
@@ -43,24 +42,26 @@ pub(super) struct InHand {
     asked: Asked,
 }
 
-enum Asked {
+pub(super) enum Asked {
     /// The table was not asked.
     Nothing(Standing),
     UnderWay(AbortOnDropHandle<Answer>),
     Answered(Answer),
 }
 
-type Answer = Result<Vec<Standing>, Error>;
+pub(super) type Answer = Result<Vec<Standing>, Error>;
 
-impl InHand {
+impl Asked {
     /// Waits until the table has answered. May be dropped and called again.
     async fn answered(&mut self) {
-        if let Asked::UnderWay(task) = &mut self.asked {
+        if let Self::UnderWay(task) = self {
             let answer = task.await.unwrap_or(Err(Error::Crashed));
-            self.asked = Asked::Answered(answer);
+            *self = Self::Answered(answer);
         }
     }
+}
 
+impl InHand {
     fn shares_a_key(&self, scan: &Scan) -> bool {
         let keys: KeySet = self.scan.rows.iter().map(|row| row.key).collect();
         scan.rows.iter().any(|row| keys.contains(&row.key))
@@ -70,7 +71,7 @@ impl InHand {
 /// Waits until the table has answered what it has of the page in hand; for ever where there is none.
 pub(super) async fn answered(in_hand: &mut Option<InHand>) {
     match in_hand {
-        Some(in_hand) => in_hand.answered().await,
+        Some(in_hand) => in_hand.asked.answered().await,
         None => std::future::pending().await,
     }
 }
@@ -141,7 +142,6 @@ impl Walker {
             in_hand.scan = in_hand.records.scan(&self.mapper, self.read.cap);
             in_hand.asked = self.ask(&in_hand.scan).await?;
         }
-        in_hand.answered().await;
         let InHand {
             page,
             mut records,
@@ -149,13 +149,7 @@ impl Walker {
             asked,
             ..
         } = in_hand;
-        let mut standings = match asked {
-            Asked::Nothing(standing) => vec![standing; scan.rows.len()],
-            Asked::Answered(answer) => answer?,
-            Asked::UnderWay(_) => return Err(Error::Crashed),
-        };
-        let soft = !self.store.context.resource.deletes.hard;
-        note_gone(&scan, &mut standings, self.outbox.is_probing, soft);
+        let mut standings = self.standings(&scan, asked).await?;
         self.settle_waiting(&records, &scan, &mut standings).await?;
         failpoint::reach("shape.after_page");
 
@@ -179,99 +173,6 @@ impl Walker {
         Ok(())
     }
 
-    /// Lets records wait that are known to give way to later ones, and writes those that cannot wait any more.
-    async fn settle_waiting(
-        &mut self,
-        records: &Records,
-        scan: &Scan,
-        standings: &mut [Standing],
-    ) -> Result<(), Error> {
-        let resource = &self.store.context.resource;
-        // Parts of records do not give way to each other.
-        if !self.store.is_merging() || resource.partial_records {
-            return Ok(());
-        }
-        let terms = Terms {
-            may_wait: self.outbox.is_probing,
-            has_versions: resource.version.is_some(),
-            checkpoint: self.checkpoint.as_ref(),
-        };
-        let met = self.waiting.meet(records, scan, standings, &terms);
-        self.outbox.add(&Counters {
-            records_superseded: signed(met.superseded.len()),
-            ..Counters::default()
-        });
-        let hashes = met
-            .superseded
-            .iter()
-            .map(|hash| hash.to_be_bytes().to_vec());
-        self.outbox.batch.superseded.extend(hashes);
-        if met.due.is_empty() {
-            return Ok(());
-        }
-        for record in met.due {
-            self.load_waiter(&record).await?;
-        }
-        self.make_way(scan).await
-    }
-
-    /// Writes the records for which no later one came.
-    pub(super) async fn load_waiting(&mut self) -> Result<(), Error> {
-        for record in self.waiting.take() {
-            self.load_waiter(&record).await?;
-        }
-        self.offer_checkpoint();
-        Ok(())
-    }
-
-    /// Writes a record that had to wait, and had been counted as unchanged.
-    async fn load_waiter(&mut self, record: &Records) -> Result<(), Error> {
-        let unchanged = self.load_again(record).await?;
-        self.outbox.add(&Counters {
-            rows_unchanged: unchanged - 1,
-            ..Counters::default()
-        });
-        Ok(())
-    }
-
-    /// Parts of records that are of one row, where the page has several: each after the one before it.
-    async fn load_later(&mut self, records: &Records, scan: &Scan) -> Result<(), Error> {
-        for &place in &scan.later {
-            let Some(record) = records.only(place as usize) else {
-                continue;
-            };
-            let unchanged = self.load_again(&record).await?;
-            self.outbox.add(&Counters {
-                rows_unchanged: unchanged,
-                ..Counters::default()
-            });
-        }
-        Ok(())
-    }
-
-    /// Turns a record of a page that was read into a row of a batch. Returns how many rows are unchanged.
-    async fn load_again(&mut self, record: &Records) -> Result<i64, Error> {
-        self.offer_checkpoint();
-        let scan = record.scan(&self.mapper, self.read.cap);
-        let mut asked = self.ask(&scan).await?;
-        if let Asked::UnderWay(task) = asked {
-            asked = Asked::Answered(task.await.unwrap_or(Err(Error::Crashed)));
-        }
-        let mut standings = match asked {
-            Asked::Nothing(standing) => vec![standing; scan.rows.len()],
-            Asked::Answered(answer) => answer?,
-            Asked::UnderWay(_) => return Err(Error::Crashed),
-        };
-        let soft = !self.store.context.resource.deletes.hard;
-        note_gone(&scan, &mut standings, self.outbox.is_probing, soft);
-        let rejected = self.encode(record, &scan, &standings).await?;
-        self.note_loaded(&scan, &rejected);
-        self.keep_rejects(record, rejected, Vec::new());
-        self.note_keys(&scan);
-        self.outbox.batch.note_page(scan.rows.len());
-        Ok(count_unchanged(&standings))
-    }
-
     /// What becomes of a page's records before they are looked at as rows.
     async fn take(&mut self, page: &Page) -> Result<Records, Error> {
         let halt = self.halt.clone();
@@ -282,7 +183,7 @@ impl Walker {
     }
 
     /// Hands on the rows that have keys of these.
-    async fn make_way(&mut self, scan: &Scan) -> Result<(), Error> {
+    pub(super) async fn make_way(&mut self, scan: &Scan) -> Result<(), Error> {
         if self.outbox.repeats_a_key(scan) {
             self.outbox.hand_over(None).await?;
             if self.outbox.is_probing {
@@ -294,7 +195,7 @@ impl Walker {
     }
 
     /// Asks what the table has of the page's rows.
-    async fn ask(&mut self, scan: &Scan) -> Result<Asked, Error> {
+    pub(super) async fn ask(&mut self, scan: &Scan) -> Result<Asked, Error> {
         self.make_way(scan).await?;
         if !self.outbox.is_probing {
             return Ok(Asked::Nothing(Standing::New));
@@ -313,8 +214,25 @@ impl Walker {
         Ok(Asked::UnderWay(AbortOnDropHandle::new(task)))
     }
 
+    /// What the table has of the rows, once it has answered, and what that makes of records that are gone.
+    pub(super) async fn standings(
+        &self,
+        scan: &Scan,
+        mut asked: Asked,
+    ) -> Result<Vec<Standing>, Error> {
+        asked.answered().await;
+        let mut standings = match asked {
+            Asked::Nothing(standing) => vec![standing; scan.rows.len()],
+            Asked::Answered(answer) => answer?,
+            Asked::UnderWay(_) => return Err(Error::Crashed),
+        };
+        let soft = !self.store.context.resource.deletes.hard;
+        note_gone(scan, &mut standings, self.outbox.is_probing, soft);
+        Ok(standings)
+    }
+
     /// Types the rows that are new or changed into the batch in hand. Returns those that cannot be rows.
-    async fn encode(
+    pub(super) async fn encode(
         &mut self,
         records: &Records,
         scan: &Scan,
@@ -423,7 +341,7 @@ impl Walker {
     }
 
     /// Notes the keys of a page's good records, where one of them may have been bad before.
-    fn note_loaded(&mut self, scan: &Scan, rejected: &[Reject]) {
+    pub(super) fn note_loaded(&mut self, scan: &Scan, rejected: &[Reject]) {
         if self.has_rejects {
             let bad: std::collections::HashSet<usize> =
                 rejected.iter().map(|reject| reject.record).collect();
@@ -443,7 +361,12 @@ impl Walker {
 
     /// Counts and keeps the page's rejects. Of those that never got through the steps, nothing but
     /// the reason: the privacy rules could not be applied to them.
-    fn keep_rejects(&mut self, records: &Records, rejected: Vec<Reject>, of_steps: Vec<Reject>) {
+    pub(super) fn keep_rejects(
+        &mut self,
+        records: &Records,
+        rejected: Vec<Reject>,
+        of_steps: Vec<Reject>,
+    ) {
         let keeps = self.keeps_records();
         self.read.rejects += (rejected.len() + of_steps.len()) as u64;
         let by_contract = |reject: &&Reject| reason::is_contract(reject.reason);
@@ -488,7 +411,7 @@ impl Walker {
     }
 
     /// Notes the keys of the batch in hand.
-    fn note_keys(&mut self, scan: &Scan) {
+    pub(super) fn note_keys(&mut self, scan: &Scan) {
         if self.store.keyed {
             let keys = scan.rows.iter().map(|row| row.key);
             self.outbox.batch.keys.extend(keys);
@@ -496,7 +419,7 @@ impl Walker {
     }
 
     /// Gives the batch in hand the place to resume at.
-    fn offer_checkpoint(&mut self) {
+    pub(super) fn offer_checkpoint(&mut self) {
         let checkpoint = self.waiting.checkpoint(&self.checkpoint);
         self.outbox.batch.checkpoint.clone_from(checkpoint);
     }
@@ -567,7 +490,7 @@ impl Walker {
     }
 }
 
-fn count_unchanged(standings: &[Standing]) -> i64 {
+pub(super) fn count_unchanged(standings: &[Standing]) -> i64 {
     let unchanged = standings.iter().filter(|s| **s == Standing::Unchanged);
     signed(unchanged.count())
 }

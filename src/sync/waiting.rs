@@ -1,4 +1,5 @@
-//! Records that wait for a later one of their key.
+//! Records that become rows later than their page: those that wait for a later one of their key, and the
+//! parts of one row that follow each other on a page.
 //!
 //! Of two records of one key in a walk the last counts, and the one before it is written for nothing:
 //! again in every run, since the table has the last one then. So a record that gave way in an earlier
@@ -9,9 +10,16 @@ use std::collections::{HashMap, HashSet};
 
 use indexmap::IndexMap;
 
-use super::{intake::Records, plan::Checkpoint};
+use super::{
+    Error,
+    intake::Records,
+    page::count_unchanged,
+    plan::Checkpoint,
+    walk::{Walker, signed},
+};
 use crate::{
     load::write::Standing,
+    record::Counters,
     shape::{Scan, ScanRow},
 };
 
@@ -31,6 +39,8 @@ pub(super) struct Waiting {
     /// By key.
     records: IndexMap<u128, Waiter>,
     bytes: usize,
+    /// Records that wait no more, and are not in a batch yet.
+    unwritten: usize,
     /// Hashes of records that said of themselves that they are gone, and were taken at their word, by key.
     gone: HashMap<u128, u128>,
     /// Where the walk can be gone on with while records wait.
@@ -43,22 +53,22 @@ struct Waiter {
 }
 
 /// How a page's records meet those that wait.
-pub(super) struct Terms<'a> {
+struct Terms<'a> {
     /// Whether the table was asked what it has.
-    pub(super) may_wait: bool,
+    may_wait: bool,
     /// Whether of two records of a key not always the last one counts.
-    pub(super) has_versions: bool,
+    has_versions: bool,
     /// Where a walk can be gone on with that is cut before the page.
-    pub(super) checkpoint: Option<&'a Checkpoint>,
+    checkpoint: Option<&'a Checkpoint>,
 }
 
 /// What a page means for the records that wait.
 #[derive(Default)]
-pub(super) struct Met {
+struct Met {
     /// Hashes of the records that gave way.
-    pub(super) superseded: Vec<u128>,
+    superseded: Vec<u128>,
     /// Records that have to be written before the page is.
-    pub(super) due: Vec<Records>,
+    due: Vec<Records>,
 }
 
 impl Waiting {
@@ -76,7 +86,7 @@ impl Waiting {
 
     /// Matches a page's rows with the records that wait, and lets those of them wait that are known to give
     /// way: their rows count as unchanged.
-    pub(super) fn meet(
+    fn meet(
         &mut self,
         records: &Records,
         scan: &Scan,
@@ -88,7 +98,10 @@ impl Waiting {
             if let Some(waiter) = self.leave(row.key) {
                 // Where versions count, only what the table has already is known to be the later one.
                 match terms.has_versions && *standing != Standing::Unchanged {
-                    true => met.due.push(waiter.record),
+                    true => {
+                        self.unwritten += 1;
+                        met.due.push(waiter.record);
+                    }
                     false => met.superseded.push(waiter.hash),
                 }
             }
@@ -123,7 +136,7 @@ impl Waiting {
         if self.bytes + bytes > MOST_BYTES {
             return false;
         }
-        if self.records.is_empty() {
+        if self.is_over() {
             self.checkpoint = checkpoint.cloned();
         }
         self.bytes += bytes;
@@ -139,16 +152,30 @@ impl Waiting {
     }
 
     /// The records for which no later one came, in their order. None waits after this.
-    pub(super) fn take(&mut self) -> Vec<Records> {
+    fn take(&mut self) -> Vec<Records> {
         self.bytes = 0;
+        self.unwritten += self.records.len();
         let records = std::mem::take(&mut self.records);
         records.into_values().map(|waiter| waiter.record).collect()
     }
 
     /// Forgets what the walk brought, for its repetition.
     pub(super) fn begin_again(&mut self) {
-        self.take();
-        self.gone.clear();
+        let known = std::mem::take(&mut self.known);
+        *self = Self {
+            known,
+            ..Self::default()
+        };
+    }
+
+    /// Lets a cut walk begin at the beginning, as far as it is not beyond what waits.
+    pub(super) fn forget_place(&mut self) {
+        self.checkpoint = None;
+    }
+
+    /// Whether each record that waited is in a batch, or gave way.
+    fn is_over(&self) -> bool {
+        self.records.is_empty() && self.unwritten == 0
     }
 
     /// Where a cut walk can be gone on with: `latest`, but while records wait.
@@ -156,9 +183,96 @@ impl Waiting {
         &'c self,
         latest: &'c Option<Checkpoint>,
     ) -> &'c Option<Checkpoint> {
-        match self.records.is_empty() {
+        match self.is_over() {
             true => latest,
             false => &self.checkpoint,
         }
+    }
+}
+
+impl Walker {
+    /// Lets records wait that are known to give way to later ones, and writes those that cannot wait any more.
+    pub(super) async fn settle_waiting(
+        &mut self,
+        records: &Records,
+        scan: &Scan,
+        standings: &mut [Standing],
+    ) -> Result<(), Error> {
+        let resource = &self.store.context.resource;
+        // Parts of records do not give way to each other.
+        if !self.store.is_merging() || resource.partial_records {
+            return Ok(());
+        }
+        let terms = Terms {
+            may_wait: self.outbox.is_probing,
+            has_versions: resource.version.is_some(),
+            checkpoint: self.checkpoint.as_ref(),
+        };
+        let met = self.waiting.meet(records, scan, standings, &terms);
+        self.outbox.add(&Counters {
+            records_superseded: signed(met.superseded.len()),
+            ..Counters::default()
+        });
+        let hashes = met
+            .superseded
+            .iter()
+            .map(|hash| hash.to_be_bytes().to_vec());
+        self.outbox.batch.superseded.extend(hashes);
+        if met.due.is_empty() {
+            return Ok(());
+        }
+        for record in met.due {
+            self.load_waiter(&record).await?;
+        }
+        self.make_way(scan).await
+    }
+
+    /// Writes the records for which no later one came.
+    pub(super) async fn load_waiting(&mut self) -> Result<(), Error> {
+        for record in self.waiting.take() {
+            self.load_waiter(&record).await?;
+        }
+        self.offer_checkpoint();
+        Ok(())
+    }
+
+    /// Writes a record that had to wait, and had been counted as unchanged.
+    async fn load_waiter(&mut self, record: &Records) -> Result<(), Error> {
+        let unchanged = self.load_again(record).await?;
+        self.waiting.unwritten -= 1;
+        self.outbox.add(&Counters {
+            rows_unchanged: unchanged - 1,
+            ..Counters::default()
+        });
+        Ok(())
+    }
+
+    /// Parts of records that are of one row, where the page has several: each after the one before it.
+    pub(super) async fn load_later(&mut self, records: &Records, scan: &Scan) -> Result<(), Error> {
+        for &place in &scan.later {
+            let Some(record) = records.only(place as usize) else {
+                continue;
+            };
+            let unchanged = self.load_again(&record).await?;
+            self.outbox.add(&Counters {
+                rows_unchanged: unchanged,
+                ..Counters::default()
+            });
+        }
+        Ok(())
+    }
+
+    /// Turns a record of a page that was read into a row of a batch. Returns how many rows are unchanged.
+    async fn load_again(&mut self, record: &Records) -> Result<i64, Error> {
+        self.offer_checkpoint();
+        let scan = record.scan(&self.mapper, self.read.cap);
+        let asked = self.ask(&scan).await?;
+        let standings = self.standings(&scan, asked).await?;
+        let rejected = self.encode(record, &scan, &standings).await?;
+        self.note_loaded(&scan, &rejected);
+        self.keep_rejects(record, rejected, Vec::new());
+        self.note_keys(&scan);
+        self.outbox.batch.note_page(scan.rows.len());
+        Ok(count_unchanged(&standings))
     }
 }

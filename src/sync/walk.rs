@@ -599,6 +599,7 @@ impl Walker {
     /// Lets the next run begin at the beginning: going on would only meet the same answer again.
     fn forget_place(&mut self) {
         self.checkpoint = None;
+        self.waiting.forget_place();
         self.outbox.batch.checkpoint = None;
         self.outbox.batch.note_page(0);
     }

@@ -152,6 +152,23 @@ fn rows() -> Vec<Row> {
             json!([{"id": 1, "n": 9}, {"id": 2, "n": 8}]),
         ),
         (
+            "replace: rejects that are tolerated are left out, and what is gone goes",
+            vec![
+                (
+                    REPLACE_N,
+                    r#"[{"id": 1, "n": 1}, {"id": 2, "n": 2}, {"id": 3, "n": 3}]"#,
+                    "succeeded",
+                ),
+                (
+                    "primary_key: id\nwrite_disposition: replace\nmax_table_nesting: 1\ncolumns: {n: {data_type: bigint}}\nrejects: {tolerate: 1}\n",
+                    r#"[{"id": 1, "n": 1}, {"id": 2, "n": "x"}]"#,
+                    "succeeded",
+                ),
+            ],
+            "select id from hr.docs",
+            json!([{"id": 1}]),
+        ),
+        (
             "replace: what the contract leaves out was asked for",
             vec![
                 (

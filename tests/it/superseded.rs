@@ -149,6 +149,30 @@ async fn a_walk_that_is_killed_while_a_record_waits_ends_with_the_truth() {
     }
 }
 
+#[cfg(feature = "failpoints")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_walk_that_is_killed_just_before_the_records_that_waited_are_written_reads_them_again() {
+    // The new field is a column first, in a commit of its own, and what waited is written after that.
+    const LATER: &str = r#"[{"id": 3, "z": "y"}]"#;
+    let counted = |pages: [&str; 3]| pages.map(|page| format!(r#"{{"pages": 3, "data": {page}}}"#));
+    let (before, after) = (counted([A, OTHER, B]), counted([A, OTHER, LATER]));
+    let (before, after) = (
+        before.each_ref().map(String::as_str),
+        after.each_ref().map(String::as_str),
+    );
+    for nth in 1..=2 {
+        let docs = Documents::new(
+            "endpoint: {data_selector: data, paginator: {type: page_number, base_page: 1, total_path: pages}}\nprimary_key: id\nwrite_disposition: merge",
+        )
+        .await;
+        docs.load_pages(&before).await;
+        docs.load_pages(&before).await;
+        docs.kill_at("load.after_commit", nth, &after).await;
+        docs.load_pages(&after).await;
+        assert_eq!(value(&docs).await, "a", "killed at {nth}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn parts_of_a_row_add_up_on_one_page_as_on_several() {
     const PARTS: [&str; 3] = [
