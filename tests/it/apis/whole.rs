@@ -22,10 +22,23 @@ const PRIVATE: &str = "private-7f3a";
 /// The value of every variable of the files.
 const GIVEN: &str = "placeholder-of-more-than-32-characters";
 
-/// For each resource the requests of its first run and, behind `=`, the values of its row. `{given}`
-/// stands for what a variable holds, `{later}` for a time that depends on when the test runs, and `...`
+/// For each resource the requests of its first run, behind `again` those of a second one over the same records,
+/// where they are others, and, behind `=`, the values of the row that is there then. `{given}` stands for what a variable holds, `{later}` for a time that depends on when the test runs, and `...`
 /// for further windows of time.
 const EXPECTED: &str = include_str!("whole.txt");
+
+/// Headers that an API must find beside its credential, in every request.
+const HEADERS: &[(&str, &str, &str)] = &[
+    ("7shifts", "x-api-version", "2026-01-01"),
+    ("7shifts", "authorization", "Bearer {given}"),
+    ("bamboohr", "accept", "application/json"),
+    ("gusto", "x-gusto-api-version", "2024-04-01"),
+    ("merge", "authorization", "Bearer {given}"),
+    ("paycor", "ocp-apim-subscription-key", "{given}"),
+    ("personio", "x-personio-app-id", "rosterd"),
+    ("teamtailor", "x-api-version", "20210218"),
+    ("teamtailor", "accept", "application/vnd.api+json"),
+];
 
 struct Api {
     name: &'static str,
@@ -407,14 +420,32 @@ fn time(text: &str) -> Option<DateTime<Utc>> {
     text.parse().ok().or_else(day).or_else(millis)
 }
 
+/// Lays out the answers of a resource for one run.
+fn lay_out(stage: &Stage, shown: &Shown) {
+    for (method, path, first, others) in &shown.answers {
+        let path = match path.strip_prefix("POST ") {
+            Some(path) => format!("POST {path}"),
+            None => format!("{method} {path}"),
+        };
+        stage.fake.change(&path, |answers| {
+            *answers = vec![first.clone(), others.clone()];
+        });
+    }
+}
+
 /// What is wrong with the resources of a file, all at once.
 async fn every_resource_of(api: Api) -> Vec<String> {
     let mut wrong = Vec::new();
     let expected = expected();
     let (name, value) = api.header.clone();
+    let own = HEADERS.iter().filter(|(of, ..)| *of == api.name);
+    let own = own.map(|(_, name, value)| (*name, value.replace("{given}", GIVEN)));
+    let wanted: Vec<(&str, String)> = [(name, value)].into_iter().chain(own).collect();
     let guard = move |asked: &Asked| {
-        let is_right = value.is_empty() || asked.header(name) == value;
-        (!is_right).then(|| Answer::json(&json!({"error": "who are you?"})).status(401))
+        let lacks =
+            |(name, value): &(&str, String)| !value.is_empty() && asked.header(name) != value;
+        let odd = wanted.iter().find(|header| lacks(header));
+        odd.map(|(name, _)| Answer::json(&json!({"error": name})).status(401))
     };
     let text = ready::find(api.name).unwrap().text;
     let names = variables(text);
@@ -431,26 +462,29 @@ async fn every_resource_of(api: Api) -> Vec<String> {
     assert_eq!(here, synced, "{}", api.name);
 
     for shown in &api.resources {
-        for (method, path, first, others) in &shown.answers {
-            let path = match path.strip_prefix("POST ") {
-                Some(path) => format!("POST {path}"),
-                None => format!("{method} {path}"),
-            };
-            stage.fake.change(&path, |answers| {
-                *answers = vec![first.clone(), others.clone()];
-            });
-        }
-        stage.fake.requests();
-        let outcome = stage.run(shown.name).await;
-        let requests = stage.fake.requests();
         let at = format!("{}/{}", api.name, shown.name);
-        if outcome.status != Status::Succeeded {
-            wrong.push(format!("{at}: {outcome:?}\n{requests:#?}"));
-            continue;
+        let mut runs = Vec::new();
+        for _ in 0..2 {
+            lay_out(&stage, shown);
+            stage.fake.requests();
+            let outcome = stage.run(shown.name).await;
+            let requests = stage.fake.requests();
+            if outcome.status != Status::Succeeded {
+                wrong.push(format!("{at}: {outcome:?}\n{requests:#?}"));
+                break;
+            }
+            runs.push(steady(&requests));
+        }
+        let [mut found, again]: [Vec<String>; 2] = match runs.try_into() {
+            Ok(runs) => runs,
+            Err(_) => continue,
+        };
+        if again != found {
+            found.push("again".to_owned());
+            found.extend(again);
         }
         let resource = source.resources.iter().find(|r| r.name == shown.name);
         let table = format!("{}.{}", source.name, resource.unwrap().table);
-        let mut found = steady(&requests);
         for row in stage
             .rows(&format!("select * from {table}"))
             .await
