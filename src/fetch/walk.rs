@@ -209,7 +209,8 @@ impl Driver {
             decoded.records.drain(..repeated.min(decoded.records.len()));
             let (next, ending) = match onward {
                 Onward::Next(next) => (Some(self.template.without_secrets(next)), None),
-                Onward::End(ending) => (None, Some(ending)),
+                Onward::End(ending) => (None, Some(Ok(ending))),
+                Onward::Stop(error) => (None, Some(Err(error))),
             };
             let exhausted = next.is_some() && number + 1 >= self.max_pages;
             if let Some(next) = next.clone().filter(|_| !exhausted) {
@@ -237,7 +238,7 @@ impl Driver {
                 });
             }
             if let Some(ending) = ending {
-                sender.send(Ok(Step::End(ending))).await.ok();
+                sender.send(Ok(Step::End(ending?))).await.ok();
             }
             number += 1;
         }

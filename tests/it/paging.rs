@@ -1,6 +1,9 @@
 //! Paginators as an operator writes them: what is refused, and what a run makes of them.
 
 use rosterd::config;
+use serde_json::json;
+
+use crate::support::documents::Documents;
 
 /// A resource with a paginator; POST, so that places in the body may be named.
 fn resource(paginator: &str) -> String {
@@ -205,5 +208,33 @@ fn limits_that_do_not_fit_together_are_refused_with_their_key() {
             .iter()
             .any(|problem| problem.path.ends_with(key) && problem.message.contains(message));
         assert!(found, "{client}: {problems}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lies_behind_the_maximum_is_not_read_and_the_run_says_so_once() {
+    let pages = ["[{\"id\": 1}]", "[{\"id\": 2}]", "[{\"id\": 3}]"];
+    for (maximum, status, code, ids) in [
+        (3, "partial", json!("maximum_reached"), 2),
+        (5, "succeeded", json!(null), 3),
+    ] {
+        let docs = Documents::new(&format!(
+            "endpoint: {{paginator: {{type: page_number, base_page: 1, total_path: null, maximum_page: {maximum}}}}}\nprimary_key: id\nwrite_disposition: merge"
+        ))
+        .await;
+        for _ in 0..2 {
+            let pages = pages.iter().map(|page| page.as_bytes().to_vec()).collect();
+            docs.sync_pages(pages).await;
+        }
+        // No page is read twice for it, and no run goes on behind it.
+        let read = if maximum == 3 { 2 } else { 4 };
+        let run = json!({"status": status, "error_code": code, "pages": read});
+        assert_eq!(
+            docs.json("select status, error_code, pages from rosterd.runs")
+                .await,
+            json!([run, run]),
+        );
+        let rows = docs.json("select count(*)::int as rows from hr.docs").await;
+        assert_eq!(rows, json!([{"rows": ids}]));
     }
 }

@@ -152,7 +152,7 @@ impl Counted {
             self.step = next - at;
         }
         if let Some(maximum) = self.rule.maximum.filter(|maximum| next >= *maximum) {
-            book.doubt(format!("stopped at the configured maximum of {maximum}"));
+            book.maximum = Some(maximum);
             return Ok(None);
         }
         Ok(Some(self.position(next)))

@@ -71,6 +71,8 @@ pub(super) struct Seen<'p> {
 pub(super) enum Onward {
     Next(Position),
     End(Ending),
+    /// More is there, but is not to be read.
+    Stop(Error),
 }
 
 /// What a page is to its walk.
@@ -113,6 +115,8 @@ struct Book {
     repeated_in_a_row: u32,
     sync_token: Option<String>,
     doubt: Option<String>,
+    /// Where the configuration has the walk end, once it is there.
+    maximum: Option<u64>,
     total: Option<u64>,
     totals: Totals,
 }
@@ -125,7 +129,7 @@ impl Pager {
 
     /// Whether something speaks against a complete walk.
     pub(super) fn is_doubtful(&self) -> bool {
-        self.book.doubt.is_some()
+        self.book.doubt.is_some() || self.book.maximum.is_some()
     }
 
     pub(super) fn new(plan: &WalkPlan, base: &Url) -> Result<Self, Error> {
@@ -183,9 +187,10 @@ impl Pager {
                 link.after(seen, book, signer)?.into()
             }
         };
-        let onward = match judged.next {
-            Some(position) => Onward::Next(position),
-            None => Onward::End(self.ending()),
+        let onward = match (judged.next, self.book.maximum) {
+            (Some(position), _) => Onward::Next(position),
+            (None, Some(maximum)) => Onward::Stop(Error::MaximumReached { maximum }),
+            (None, None) => Onward::End(self.ending()),
         };
         Ok((onward, judged.repeated))
     }

@@ -75,6 +75,7 @@ fn walk(paginator: &str, told: &[Told<'_>]) -> (Vec<u64>, Result<Option<String>,
                 assert_eq!(ending.proven.is_some(), ending.doubt.is_none());
                 return (asked, Ok(ending.doubt));
             }
+            Ok((Onward::Stop(error), _)) => return (asked, Ok(Some(error.to_string()))),
             Err(Error::UnexpectedShape { what, .. }) => return (asked, Err(what)),
             Err(error) => panic!("{error}"),
         }
@@ -504,7 +505,7 @@ fn follow(paginator: &str, told: &[(usize, u128, Option<Scalar>, Option<bool>)])
                 _,
             )) => return format!("doubt: {doubt}"),
             Ok((Onward::End(_), _)) => return format!("proven after {}", number + 1),
-            Err(error) => return error.fault().code,
+            Ok((Onward::Stop(error), _)) | Err(error) => return error.fault().code,
         }
     }
     format!("{:?}", position.unwrap())
