@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD},
@@ -46,6 +46,8 @@ impl Masks {
         // gigabytes of secrets could make this fail; then the search from before stays.
         if let Ok(search) = AhoCorasick::builder()
             .match_kind(MatchKind::LeftmostLongest)
+            // The automaton that would be chosen for a few secrets takes more than a megabyte.
+            .kind(Some(AhoCorasickKind::ContiguousNFA))
             .build(&covered.spellings)
         {
             covered.search = (!covered.spellings.is_empty()).then_some(search);
