@@ -10,6 +10,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use memchr::{memchr, memchr_iter, memchr2_iter, memmem};
 use xxhash_rust::xxh3::{xxh3_128, xxh3_128_with_seed};
 
 use super::condition::Verdict;
@@ -226,8 +227,15 @@ impl Scan {
     /// known to be unchanged.
     #[must_use]
     pub fn probe(&self, layout: &Layout) -> Option<Probe> {
+        let rows: Vec<usize> = (0..self.rows.len()).collect();
+        self.probe_of(layout, &rows)
+    }
+
+    /// The same of some of the rows, by their positions in [`Self::rows`].
+    #[must_use]
+    pub fn probe_of(&self, layout: &Layout, rows: &[usize]) -> Option<Probe> {
         let width = self.key_kinds.len();
-        if width == 0 || self.rows.is_empty() || layout.key.len() != width {
+        if width == 0 || rows.is_empty() || layout.key.len() != width {
             return None;
         }
         let mut key_arrays = Vec::with_capacity(width);
@@ -235,8 +243,8 @@ impl Scan {
             if layout.columns.get(place)?.kind != kind {
                 return None;
             }
-            let mut sink = array_head(kind.oid(), self.rows.len())?;
-            for row in 0..self.rows.len() {
+            let mut sink = array_head(kind.oid(), rows.len())?;
+            for row in rows {
                 value::write_canonical_field(&mut sink, kind, self.keys.part(row * width + part))?;
             }
             key_arrays.push(BinaryArray {
@@ -244,9 +252,9 @@ impl Scan {
                 bytes: sink.out,
             });
         }
-        let mut sink = array_head(BYTEA_OID, self.rows.len())?;
-        for row in &self.rows {
-            sink.bytes(&row.hash.to_be_bytes());
+        let mut sink = array_head(BYTEA_OID, rows.len())?;
+        for row in rows {
+            sink.bytes(&self.rows.get(*row)?.hash.to_be_bytes());
         }
         Some(Probe {
             key_arrays,
@@ -346,6 +354,7 @@ pub(super) fn scan(
     let mut candidates: Vec<Candidate<'_>> = Vec::with_capacity(records.len());
     let mut parts: Vec<Value<'_>> = Vec::with_capacity(records.len() * width);
     let mut kinds = wanted.kinds.to_vec();
+    let sought = Sought::new(wanted);
     let mut found: Vec<Option<Value<'_>>> = Vec::new();
     let (mut widened, mut text) = (Vec::new(), Vec::new());
     for (place, range) in records.iter().enumerate() {
@@ -368,7 +377,7 @@ pub(super) fn scan(
             reject(reason::NOT_AN_OBJECT, None, None);
             continue;
         }
-        if pick(bytes, wanted, &mut found).is_err() {
+        if sought.pick(bytes, &mut found).is_err() {
             reject(reason::INVALID_JSON, None, None);
             continue;
         }
@@ -505,45 +514,114 @@ fn original<'a>(
     (value.token != Token::Null).then_some(value)
 }
 
-/// Finds the key parts of a record, the required fields, the cursor value, the version and the flag; `None` where missing or null.
-fn pick<'a>(
-    record: &'a [u8],
-    wanted: &Wanted<'_>,
-    found: &mut Vec<Option<Value<'a>>>,
-) -> Result<(), Malformed> {
-    let paths = || {
+/// Where the values stand that a scan looks for: the key parts, the required fields, the cursor value, the
+/// version and the flag, in this order.
+struct Sought<'s> {
+    /// First name and the rest of each path. A path that begins with an index leads nowhere in an object.
+    paths: Vec<(Option<&'s str>, &'s [Step])>,
+    /// Finds the first names, with their quotes.
+    names: Vec<memmem::Finder<'static>>,
+}
+
+impl<'s> Sought<'s> {
+    fn new(wanted: &Wanted<'s>) -> Self {
         let keys = wanted.keys.iter().chain(wanted.required);
         let cursor = keys.chain(wanted.cursor).chain(wanted.version_path());
-        cursor.chain(wanted.flag.map(|flag| &flag.field))
-    };
-    found.clear();
-    found.resize(paths().count(), None);
-    let mut reader = Reader::new(record);
-    reader.skip_space();
-    reader.eat(b'{');
-    if reader.peek() == Some(b'}') {
-        reader.eat(b'}');
-    } else {
-        loop {
-            let name = reader.name()?;
-            let value = reader.value()?;
-            for (path, found) in paths().zip(&mut *found) {
-                if let Some((Step::Key(first), rest)) = path.0.split_first()
-                    && json::is_name(name, first)
-                {
-                    *found = json::find(value.of(record), rest)?
-                        .filter(|value| value.token != Token::Null);
-                }
-            }
-            if !reader.more(b'}')? {
-                break;
-            }
+        let paths = cursor.chain(wanted.flag.map(|flag| &flag.field));
+        let paths: Vec<(Option<&str>, &[Step])> = paths
+            .map(|path| match path.0.split_first() {
+                Some((Step::Key(first), rest)) => (Some(first.as_str()), rest),
+                _ => (None, &[][..]),
+            })
+            .collect();
+        let names = paths.iter().filter_map(|(first, _)| *first);
+        let finder = |name: &str| memmem::Finder::new(&format!("\"{name}\"")).into_owned();
+        Self {
+            names: names.map(finder).collect(),
+            paths,
         }
     }
-    if reader.is_done() {
-        Ok(())
-    } else {
-        Err(Malformed)
+
+    /// Finds the values in a record; `None` where missing or null. Of names that stand twice the last counts.
+    /// What is malformed behind them, the second look finds.
+    fn pick<'a>(
+        &self,
+        record: &'a [u8],
+        found: &mut Vec<Option<Value<'a>>>,
+    ) -> Result<(), Malformed> {
+        found.clear();
+        found.resize(self.paths.len(), None);
+        // Paths whose first name was not met yet. From the 64th on the whole record is read.
+        let mut missing = match self.paths.len() {
+            paths @ 0..64 => (1_u64 << paths) - 1,
+            _ => u64::MAX,
+        };
+        let mut reader = Reader::new(record);
+        reader.skip_space();
+        reader.eat(b'{');
+        if reader.peek() == Some(b'}') {
+            reader.eat(b'}');
+        } else {
+            loop {
+                let name = reader.name()?;
+                let value = reader.value()?;
+                let before = missing;
+                for (place, ((first, rest), found)) in
+                    self.paths.iter().zip(&mut *found).enumerate()
+                {
+                    if first.is_some_and(|first| json::is_name(name, first)) {
+                        *found = json::find(value.of(record), rest)?
+                            .filter(|value| value.token != Token::Null);
+                        missing &= !1_u64.checked_shl(place as u32).unwrap_or_default();
+                    }
+                }
+                if before != 0 && missing == 0 && self.is_all(record.get(reader.position()..)) {
+                    return Ok(());
+                }
+                if !reader.more(b'}')? {
+                    break;
+                }
+            }
+        }
+        if reader.is_done() {
+            Ok(())
+        } else {
+            Err(Malformed)
+        }
+    }
+
+    /// Whether none of the names stands in the rest of a record, behind one of its members. Quicker by far than
+    /// to read that rest; `false` where that has to be done.
+    fn is_all(&self, rest: Option<&[u8]>) -> bool {
+        let Some(rest) = rest.filter(|rest| memchr(b'\\', rest).is_none()) else {
+            return false;
+        };
+        self.names.iter().all(|name| {
+            let mut found = name.find_iter(rest).peekable();
+            // Most records have the name of their key once more inside, as that of another's.
+            let (mut depth, mut is_string, mut from) = (1_usize, false, 0);
+            for brace in memchr2_iter(b'{', b'}', rest) {
+                if found.peek().is_none() {
+                    return true;
+                }
+                let between = rest.get(from..brace).unwrap_or_default();
+                is_string ^= memchr_iter(b'"', between).count() % 2 == 1;
+                from = brace;
+                if is_string {
+                    continue;
+                }
+                while found.next_if(|name| *name < brace).is_some() {
+                    if depth == 1 {
+                        return false;
+                    }
+                }
+                match rest.get(brace) {
+                    Some(b'{') => depth += 1,
+                    _ => depth = depth.saturating_sub(1),
+                }
+            }
+            found.peek().is_none()
+        })
     }
 }
 

@@ -562,8 +562,6 @@ fn records_without_a_usable_key_are_rejects_and_cost_no_other() {
         ("[1]", "not_an_object"),
         ("null", "not_an_object"),
         ("", "not_an_object"),
-        (r#"{"id":1"#, "invalid_json"),
-        (r#"{"id":1}}"#, "invalid_json"),
         (r#"{"id" 1}"#, "invalid_json"),
     ];
     let mut records = vec![r#"{"id":5,"v":"good"}"#];
@@ -577,6 +575,48 @@ fn records_without_a_usable_key_are_rejects_and_cost_no_other() {
     }
     assert_eq!(scan.rejects[0].path.as_deref(), Some("id"));
     assert_eq!(mapper.layout().columns[0].kind, Kind::BigInt);
+}
+
+#[test]
+fn what_is_broken_behind_the_key_is_found_by_the_second_look() {
+    let mut mapper = keyed_by_id();
+    let broken = [r#"{"id":1"#, r#"{"id":2}}"#, r#"{"id":3,"a"}"#];
+    let (scan, encoded) = encode(&mut mapper, &page(&broken));
+    let rejects: Vec<&str> = (scan.rejects.iter().chain(&encoded.rejects))
+        .map(|reject| reject.reason)
+        .collect();
+    assert_eq!(rejects, ["invalid_json"; 3]);
+    assert!(encoded.tuples.is_empty());
+}
+
+#[test]
+fn of_a_name_that_stands_twice_the_last_counts_wherever_it_stands() {
+    for (record, key) in [
+        (r#"{"id":1,"id":2}"#, "2"),
+        (r#"{"id":1,"a":"b","id":2}"#, "2"),
+        (r#"{"id":1, "a" : {"id":3} , "id" : 2 }"#, "2"),
+        (
+            r#"{"id":1,"a":[{"id":3},{"id":4}],"id":2,"b":{"id":5}}"#,
+            "2",
+        ),
+        (r#"{"id":1,"\u0069d":2}"#, "2"),
+        (r#"{"id":1,"a":"}{\"","id":2}"#, "2"),
+        // These only look like it.
+        (r#"{"id":1,"a":{"id":2}}"#, "1"),
+        (r#"{"id":1,"a":{"b":{"id":2},"id":3},"c":[{"id":4}]}"#, "1"),
+        (
+            r#"{"id":1,"a":["id","x"],"b":"id","c":"{","d":{"id":2},"e":"}}"}"#,
+            "1",
+        ),
+        (r#"{"id":1,"a":"}","b":{"id":2}}"#, "1"),
+        (r#"{"id":1,"a":"{","id":2,"b":"}"}"#, "2"),
+        (r#"{"id":1,"a":"\"id\":2"}"#, "1"),
+        (r#"{"id":1,"idd":2,"ID":3}"#, "1"),
+    ] {
+        let mapper = keyed_by_id();
+        let scan = scan(&mapper, &page(&[record]));
+        assert_eq!(scan.key_text(0).as_deref(), Some(key), "{record}");
+    }
 }
 
 #[test]
