@@ -10,6 +10,8 @@ pub mod table;
 
 pub mod write;
 
+pub mod hashes;
+
 pub mod replace;
 
 pub mod scd2;

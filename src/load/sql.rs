@@ -694,6 +694,26 @@ pub(super) fn mark_staged(table: &TableName, key: &[Ident], guard: Option<&Guard
     )
 }
 
+/// Sends the hashes of at most `most` rows that count: not of those that are marked as deleted, of older
+/// versions, or to be compared again.
+pub(super) fn copy_hashes(
+    table: &TableName,
+    marks: bool,
+    history: Option<&History>,
+    most: usize,
+) -> String {
+    let live = if marks {
+        " and t._deleted_at is null"
+    } else {
+        ""
+    };
+    format!(
+        "copy (select t._row_hash from {table} as t where octet_length(t._row_hash) = 16{live}{} \
+         limit {most}) to stdout with (format binary)",
+        and_valid(history)
+    )
+}
+
 /// For each probed key: its ordinal, and whether the table has no such key (`true`) or another hash (`false`).
 /// Keys whose row stands unchanged are left out; a row that is marked as deleted does not. Where nothing
 /// is compared, every row that is there does.
@@ -1090,6 +1110,12 @@ pub(super) fn count(table: &TableName) -> String {
     format!("select count(*) from {table}")
 }
 
-pub(super) fn has_rows(table: &TableName) -> String {
-    format!("select exists (select 1 from {table})")
+/// Whether there are rows, and in how many blocks, those of partitions too. `$1` names the table once more.
+pub(super) fn extent(table: &TableName) -> String {
+    format!(
+        "select exists (select 1 from {table}), \
+           greatest(pg_relation_size($1::text::regclass), \
+             (select coalesce(sum(pg_relation_size(relid)), 0) from pg_partition_tree($1::text::regclass)))::bigint \
+           / current_setting('block_size')::bigint"
+    )
 }

@@ -17,6 +17,8 @@ pub struct Found {
     /// Name and type, without dropped columns, in the table's order.
     pub columns: Vec<(String, String)>,
     pub has_rows: bool,
+    /// Blocks that the rows take.
+    pub blocks: i64,
     /// Column sets that are unique by a plain, complete index.
     unique: Vec<Vec<String>>,
     /// Columns whose type cannot change for what hangs on them.
@@ -109,7 +111,8 @@ pub async fn inspect(
         columns: row.get(1),
         by_expressions: row.get(2),
     });
-    let has_rows = sqlx::query_scalar(sql::safe(sql::has_rows(table)))
+    let (has_rows, blocks) = sqlx::query_as(sql::safe(sql::extent(table)))
+        .bind(table.to_string())
         .persistent(false)
         .fetch_one(connection)
         .await
@@ -117,6 +120,7 @@ pub async fn inspect(
     Ok(Some(Found {
         columns,
         has_rows,
+        blocks,
         unique,
         fixed,
         partitioned,

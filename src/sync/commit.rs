@@ -32,7 +32,7 @@ use crate::{
     fault::{Class, Fault},
     load::{
         deletes::{self, Census, Fate, Forget, Keyed, Listed, Sighting},
-        replace, scd2,
+        hashes, replace, scd2,
         sql::{Ident, Live, Scope, TableName},
         table::{self, Change},
         write::{self, Standing, Target, Written},
@@ -41,7 +41,7 @@ use crate::{
         self, CatalogColumn, Claim, Counters, Cursor, Ending, Level, NewReject, RunId, Status,
     },
     shape::{
-        Column, CursorValue, Family, HASHED_KEY_COLUMN, Kind, Layout, Probe, column_name,
+        Column, CursorValue, Family, HASHED_KEY_COLUMN, KeySet, Kind, Layout, Probe, column_name,
         identifier,
     },
 };
@@ -92,6 +92,8 @@ pub(super) struct Opened {
     pub(super) columns: Vec<Column>,
     pub(super) families: Vec<Family>,
     pub(super) has_rows: bool,
+    /// Blocks that the rows take.
+    pub(super) blocks: u64,
     /// Whether records of earlier runs wait to be loaded after all.
     pub(super) has_rejects: bool,
     /// Hashes of records that gave way to later ones in earlier walks.
@@ -213,6 +215,7 @@ async fn try_open(
     };
     let walk = resource.gathers().then(|| replace::walk_table(&name));
     let marks = found.as_ref().is_some_and(table::Found::marks);
+    let blocks = (found.as_ref()).map_or(0, |found| found.blocks.unsigned_abs());
     if marks_deleted(resource) && !marks {
         adopt.push(table::mark_column(&name));
     }
@@ -240,6 +243,7 @@ async fn try_open(
         columns,
         families,
         has_rows,
+        blocks,
         has_rejects: left_over.open_rejects > 0,
         superseded: left_over.superseded,
         contract,
@@ -333,6 +337,23 @@ impl Store {
             };
             match probed.await {
                 Ok(standings) => return Ok(standings),
+                Err(error) => patience.after(error).await?,
+            }
+        }
+    }
+
+    /// The hashes of all rows that count; `None`: there are more than `most`.
+    pub(super) async fn hashes(&self, gauge: &Gauge, most: usize) -> Result<Option<KeySet>, Error> {
+        let mut patience = Patience::new(&self.context, gauge);
+        loop {
+            let read = async {
+                let pool = &self.context.pool;
+                let mut connection = pool.acquire().await.map_err(connecting)?;
+                let target = self.target().await;
+                Ok(hashes::hashes(&mut connection, target, most).await?)
+            };
+            match read.await {
+                Ok(hashes) => return Ok(hashes),
                 Err(error) => patience.after(error).await?,
             }
         }

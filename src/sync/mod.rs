@@ -29,6 +29,8 @@ mod cursor;
 
 pub mod gauge;
 
+mod hashes;
+
 mod intake;
 
 mod fanout;

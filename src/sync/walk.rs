@@ -14,6 +14,7 @@ use super::{
     deletes::{self, Held, Snapshot},
     fanout::{Event, Over},
     feed,
+    hashes::TableHashes,
     intake::Intake,
     outbox::Outbox,
     page::{self, InHand},
@@ -239,6 +240,7 @@ pub(super) struct Walker {
     /// The mapper's layout, shared by the rows encoded under it.
     pub(super) layout: Arc<Layout>,
     pub(super) outbox: Outbox,
+    pub(super) hashes: TableHashes,
     /// The page that is not in the batch yet.
     pub(super) in_hand: Option<InHand>,
     /// Whether a page may be looked at before the one before it is in the batch.
@@ -332,6 +334,7 @@ impl Walker {
             contract,
             layout,
             outbox,
+            hashes: TableHashes::new(resource, opened.blocks),
             in_hand: None,
             overlaps,
             has_rows: opened.has_rows,

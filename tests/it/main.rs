@@ -55,6 +55,8 @@ mod guarded;
 
 mod hand_made;
 
+mod hashes;
+
 mod incremental;
 
 mod keys;
