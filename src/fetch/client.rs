@@ -27,6 +27,7 @@ use super::{
     Address, Error, Trouble,
     address::{host_of, same_origin},
     auth::{Signed, Signer, header_name, secret_value},
+    buffer::Buffers,
     link,
     quota::{self, Quota},
     request::Draft,
@@ -342,23 +343,36 @@ impl Client {
 
     /// Reads the body, up to the cap on its decoded bytes.
     pub(super) async fn read(&self, head: Head) -> Result<Answer, Error> {
-        self.read_page(head, self.max_body).await
+        self.read_page(head, self.max_body, &Buffers::default())
+            .await
     }
 
-    /// The same under another cap.
-    pub(super) async fn read_page(&self, head: Head, cap: u64) -> Result<Answer, Error> {
+    /// The same under another cap, into a buffer of one before it.
+    pub(super) async fn read_page(
+        &self,
+        head: Head,
+        cap: u64,
+        buffers: &Buffers,
+    ) -> Result<Answer, Error> {
         // Places in a body are 32 bit numbers.
         let cap = cap.min(u64::from(u32::MAX));
-        self.read_up_to(head, cap, Beyond::Refused).await
+        self.read_up_to(head, cap, Beyond::Refused, buffers).await
     }
 
     /// Reads the body of an answer that is no page: its beginning is enough.
     pub(super) async fn read_refusal(&self, head: Head) -> Result<Answer, Error> {
         let cap = self.max_body.min(REFUSAL);
-        self.read_up_to(head, cap, Beyond::Dropped).await
+        self.read_up_to(head, cap, Beyond::Dropped, &Buffers::default())
+            .await
     }
 
-    async fn read_up_to(&self, head: Head, cap: u64, beyond: Beyond) -> Result<Answer, Error> {
+    async fn read_up_to(
+        &self,
+        head: Head,
+        cap: u64,
+        beyond: Beyond,
+        buffers: &Buffers,
+    ) -> Result<Answer, Error> {
         let Head {
             mut response,
             at,
@@ -379,7 +393,7 @@ impl Client {
         if announced > cap && beyond == Beyond::Refused {
             return Err(too_large(at));
         }
-        let mut body: Vec<u8> = Vec::with_capacity(announced.min(RESERVE) as usize);
+        let mut body = buffers.take(announced.min(RESERVE) as usize);
         loop {
             match response.chunk().await {
                 Ok(Some(chunk)) => {
@@ -397,10 +411,6 @@ impl Client {
                 Err(e) => return Err(transport(&e, at)),
             }
         }
-        if body.capacity() - body.len() > body.len() / 4 {
-            // Pages wait for each other; room that nobody needs would wait with them.
-            body.shrink_to_fit();
-        }
         Ok(Answer {
             status,
             json_type,
@@ -408,7 +418,7 @@ impl Client {
             date,
             received_at: clock::now(),
             asked,
-            body: body.into(),
+            body: buffers.lend(body),
             at,
         })
     }

@@ -25,6 +25,8 @@ mod address;
 
 mod auth;
 
+mod buffer;
+
 pub mod budget;
 
 mod circuit;

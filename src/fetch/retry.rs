@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Api, Decision, Error,
     auth::Signer,
+    buffer::Buffers,
     circuit::Pass,
     client::{Answer, Client, Head, MOST_REDIRECTS},
     credential::Credential,
@@ -44,6 +45,7 @@ pub(super) struct Job {
     pub(super) rules: Arc<Rules>,
     /// Statuses that say that the walk is over.
     pub(super) ends: Arc<[u16]>,
+    pub(super) buffers: Buffers,
     pub(super) tally: Arc<Counters>,
     /// When the request waited, and for what.
     pub(super) waits: Arc<Waits>,
@@ -181,7 +183,11 @@ impl Api {
             Judged::Page(answer) => answer,
             Judged::Empty(answer) => return Ok((answer, Decoded::nothing())),
             // Only streams are opened without being read.
-            Judged::Open(head) => self.client.read_page(*head, job.decoder.cap()).await?,
+            Judged::Open(head) => {
+                self.client
+                    .read_page(*head, job.decoder.cap(), &job.buffers)
+                    .await?
+            }
         };
         job.tally.bytes(answer.body.len());
         let fetched = if answer.body.len() > INLINE {
@@ -312,7 +318,7 @@ impl Api {
                 Some(_) if ends => Ok(Judged::Empty(head.without_body())),
                 Some(refusal) => Err(refusal),
                 None => {
-                    let read = self.client.read_page(head, job.decoder.cap());
+                    let read = self.client.read_page(head, job.decoder.cap(), &job.buffers);
                     read.await.map(Judged::Page)
                 }
             };
@@ -323,7 +329,11 @@ impl Api {
             None => {
                 let answer = match &refusal {
                     Some(_) => self.client.read_refusal(head).await?,
-                    None => self.client.read_page(head, job.decoder.cap()).await?,
+                    None => {
+                        self.client
+                            .read_page(head, job.decoder.cap(), &job.buffers)
+                            .await?
+                    }
                 };
                 (open.decide(&answer.body), answer)
             }

@@ -16,6 +16,7 @@ use url::Url;
 
 use super::{
     Api, Error, Page, Position, Tally, WalkPlan,
+    buffer::Buffers,
     client::Answer,
     credential::Credential,
     decode::{Decoded, Decoder},
@@ -30,6 +31,9 @@ use crate::config::{export::Export, paginator::Paginator};
 
 /// Most requests that one walk has in flight, however much the API allows.
 const MOST_AHEAD: usize = 16;
+
+/// Requests that a walk has in flight though nobody waits for their pages.
+const LEAST_AHEAD: usize = 2;
 
 /// Pages ahead may hold about this many bytes together.
 const BYTES_AHEAD: usize = 16 << 20;
@@ -117,6 +121,7 @@ struct Driver {
     decoder: Arc<Decoder>,
     rules: Arc<Rules>,
     ends: Arc<[u16]>,
+    buffers: Buffers,
     pager: Pager,
     resume: Option<Position>,
     first_page: u64,
@@ -125,6 +130,9 @@ struct Driver {
     tally: Arc<Counters>,
     tracker: TaskTracker,
     misses: u32,
+    /// Requests in flight that keep the next page ready: fewer while all pages are there before they are wanted,
+    /// as they would only lie about, and as many as may be once one was waited for.
+    ahead: usize,
     /// Whether the paginator is only to be found out.
     suggests: bool,
 }
@@ -135,6 +143,19 @@ struct Flight {
     url: Url,
     waits: Arc<Waits>,
     task: AbortOnDropHandle<Result<(Answer, Decoded), Error>>,
+}
+
+/// How many requests are to be in flight after a page is taken, when it had come already or not, and so had
+/// `others` more or not.
+///
+/// Pages of answers that take their time come in bunches: one that is there is no reason to ask for fewer.
+fn ahead(before: usize, is_there: bool, all_are_there: bool, others: usize) -> usize {
+    match (is_there, all_are_there) {
+        (false, _) => MOST_AHEAD,
+        (true, false) => before,
+        // One less than there were.
+        (true, true) => others.max(LEAST_AHEAD),
+    }
 }
 
 impl Driver {
@@ -161,6 +182,7 @@ impl Driver {
                 .paginator
                 .stop()
                 .map_or_else(Arc::default, |stop| stop.statuses.as_slice().into()),
+            buffers: Buffers::default(),
             pager: Pager::new(&plan, base)?,
             resume: plan.resume,
             first_page: plan.first_page,
@@ -169,6 +191,7 @@ impl Driver {
             tally,
             tracker: TaskTracker::new(),
             misses: 0,
+            ahead: MOST_AHEAD,
             suggests: matches!(plan.endpoint.paginator, Paginator::Auto),
             api,
         })
@@ -191,6 +214,9 @@ impl Driver {
                 task,
             } = flight;
             let from = Instant::now();
+            let mut tasks = flights.iter().map(|flight| &flight.task);
+            let all_are_there = tasks.all(AbortOnDropHandle::is_finished);
+            self.ahead = ahead(self.ahead, task.is_finished(), all_are_there, flights.len());
             let fetched = task.await;
             self.tally.stood_still(&waits, from, Instant::now());
             let (answer, mut decoded) = fetched.map_err(|_| Error::Lost)??;
@@ -256,7 +282,7 @@ impl Driver {
         let depth = if self.misses >= MOST_MISSES {
             1
         } else {
-            let most = self.api.config.max_in_flight.clamp(1, MOST_AHEAD);
+            let most = self.api.config.max_in_flight.min(self.ahead).max(1);
             (BYTES_AHEAD / page_bytes.max(1)).clamp(1, most)
         };
         let pages_left = usize::try_from(self.max_pages - number).unwrap_or(usize::MAX);
@@ -350,6 +376,7 @@ impl Driver {
             decoder: Arc::clone(&self.decoder),
             rules: Arc::clone(&self.rules),
             ends: Arc::clone(&self.ends),
+            buffers: self.buffers.clone(),
             tally: Arc::clone(&self.tally),
             waits: Arc::default(),
             cancel: self.cancel.clone(),
@@ -368,5 +395,25 @@ impl Driver {
             waits,
             task: AbortOnDropHandle::new(self.tracker.spawn(fetch.in_current_span())),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fewer_requests_are_in_flight_while_their_pages_lie_about() {
+        // The first page had to be waited for; then four at a time are there before they are wanted.
+        let mut depth = ahead(MOST_AHEAD, false, true, 0);
+        assert_eq!(depth, MOST_AHEAD);
+        for expected in [3, 2, 2, 2] {
+            let in_flight = depth.min(4);
+            depth = ahead(depth, true, true, in_flight - 1);
+            assert_eq!(depth, expected);
+        }
+        // Some are still on their way: as it is. One was waited for: as many as may be.
+        assert_eq!(ahead(2, true, false, 1), 2);
+        assert_eq!(ahead(2, false, false, 1), MOST_AHEAD);
     }
 }
