@@ -28,6 +28,16 @@ pub(crate) struct Setup {
     pub(crate) port: Option<u16>,
 }
 
+/// What the service's unit and the image set for the C library's allocator.
+fn allocator() -> impl Iterator<Item = (&'static str, &'static str)> {
+    include_str!("../../deploy/rosterd.service")
+        .lines()
+        .filter_map(|line| line.strip_prefix("Environment="))
+        .flat_map(str::split_ascii_whitespace)
+        .filter(|word| word.starts_with("MALLOC_"))
+        .filter_map(|word| word.split_once('='))
+}
+
 impl Setup {
     pub(crate) fn new(base: &str, limit: u64) -> Self {
         Self {
@@ -94,6 +104,7 @@ impl Setup {
             .args(["--log", "warn", "--config"])
             .arg(self.write(folder)?)
             .args(words)
+            .envs(allocator())
             .env("BENCH_DATABASE", &fresh.url)
             .env("BENCH_KEY", KEY);
         Ok(command)
