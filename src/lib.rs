@@ -20,8 +20,8 @@
 //!    parent's records; [`sync::stream`] makes one stream of pages of them.
 //! 5. **Shape.** [`shape::Steps`], in a process of their own ([`sync::sandbox`]), and [`shape::Screen`] make
 //!    of the records what the configuration wants of them. [`shape::Mapper`] scans a page for keys, hashes and cursor values. [`load::write::probe`]
-//!    answers which of those rows Postgres has already as they are; only the others are typed, straight
-//!    into the bytes of a binary COPY.
+//!    answers which of those rows Postgres has already as they are, or [`load::hashes`] has told it for all rows at once;
+//!    only the others are typed, straight into the bytes of a binary COPY.
 //! 6. **Load.** When the batch is full, [`sync::commit`] first adds missing columns in a transaction of
 //!    their own ([`load::table`]), so that no page waits behind a lock. Then it begins the batch's: new
 //!    rows are copied straight into the table, changed ones staged and merged ([`load::write`]).
@@ -42,7 +42,7 @@
 //! | one writer per resource | [`record::fence`], in the transaction of the rows |
 //! | bounded everything | body cap in `fetch::client`, page and time limits in the walk, [`sync::batch`], [`sync::sandbox`] |
 //! | no secret leaves | [`config::Secret`] cannot be printed; `fetch::auth` signs last; [`telemetry`] covers the rest |
-//! | unchanged rows are not written | the hash probe before, `is distinct from` in the merge ([`load::sql`]) |
+//! | unchanged rows are not written | the hashes before, `is distinct from` in the merge ([`load::sql`]) |
 //! | every due slot leaves a row | [`record::claim_due`]: run, skipped with its reason, or caught up |
 //!
 //! # How to add

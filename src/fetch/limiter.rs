@@ -665,7 +665,7 @@ mod tests {
             Duration::from_secs(10)
         }
 
-        fn share(&self, ask: budget::Ask) -> budget::Answer<'_> {
+        fn share(&self, ask: Ask) -> budget::Answer<'_> {
             self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
             let windows = ask.windows.iter().map(|window| window.wanted).collect();
             let pause = None;
