@@ -7,7 +7,7 @@
 
 use super::{Error, page::count_unchanged, walk::Walker};
 use crate::{
-    config::{Resource, source::Strategy},
+    config::Resource,
     load::write::Standing,
     shape::{KeySet, ScanRow},
 };
@@ -57,7 +57,7 @@ impl TableHashes {
         let of_a_field = history.is_some_and(|history| history.row_version.is_some());
         Self {
             cost: blocks * BLOCK,
-            state: match of_a_field || resource.strategy == Strategy::InsertOnly {
+            state: match of_a_field {
                 true => State::Unfit,
                 false => State::Unread(Asked::default()),
             },
