@@ -1551,6 +1551,65 @@ fn means(kind: Kind, text: &str, value: &Json) -> bool {
     }
 }
 
+/// Members of an object as text, with names that stand twice, are spelled otherwise, or only look like `id`.
+fn lookalikes(
+    value: impl Strategy<Value = String> + Clone,
+) -> impl Strategy<Value = String> + Clone {
+    let name = prop::sample::select(vec![
+        r#""id""#,
+        r#""a""#,
+        r#""\u0069d""#,
+        r#""id\"""#,
+        r#""id{""#,
+    ]);
+    let member =
+        (name, " ?", value).prop_map(|(name, space, value)| format!("{name}{space}:{value}"));
+    prop::collection::vec(member, 0..5).prop_map(|members| members.join(","))
+}
+
+fn any_value() -> impl Strategy<Value = String> + Clone {
+    let leaf = prop::sample::select(vec![
+        "1",
+        "null",
+        r#""id""#,
+        r#""{""#,
+        r#""}""#,
+        r#""}{\"""#,
+        r#""\"id\":2""#,
+        r#""\\""#,
+    ]);
+    leaf.prop_map(str::to_owned)
+        .prop_recursive(3, 20, 4, |inner| {
+            prop_oneof![
+                lookalikes(inner.clone()).prop_map(|members| format!("{{{members}}}")),
+                prop::collection::vec(inner, 0..3)
+                    .prop_map(|values| format!("[{}]", values.join(", "))),
+            ]
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn the_key_is_what_reading_the_whole_record_would_find(
+        parts in prop::collection::vec((lookalikes(any_value()), 0_u32..100), 0..4),
+    ) {
+        // At the record's own level `id` is a number, or what is found would be no key.
+        let parts = parts.iter().map(|(others, id)| {
+            let others = format!("\"o\":{{{others}}}");
+            format!(r#""id":{id},{others}"#)
+        });
+        let record = format!("{{\"first\":1,{}\"last\":[]}}", parts.map(|part| part + ",").collect::<String>());
+        let whole: Json = serde_json::from_str(&record).unwrap();
+        let scan = scan(&keyed_by_id(), &page(&[&record]));
+        match whole.get("id") {
+            Some(id) => prop_assert_eq!(scan.key_text(0), Some(id.to_string()), "{}", record),
+            None => prop_assert_eq!(scan.rejects.first().map(|reject| reject.reason), Some("null_key")),
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 

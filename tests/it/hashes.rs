@@ -1,6 +1,8 @@
 //! A run that goes on reads the hashes of the table's rows, and asks only about what is not among them: it must
 //! come to the same rows as one that asks about each page.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use crate::support::documents::{Documents, PAGED};
@@ -181,4 +183,57 @@ async fn rows_of_partitions_are_known_too() {
     let run = "select rows_inserted, rows_updated, rows_unchanged from rosterd.runs order by run_id desc limit 1";
     let expected: Value = json!([{"rows_inserted": 0, "rows_updated": 0, "rows_unchanged": 5}]);
     assert_eq!(docs.json(run).await, expected);
+}
+
+/// Walks at random over a few keys with a few values, so that records come back as they once were, also within a
+/// walk: after each, the table has what came last of each key.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_any_walk_the_table_has_the_last_record_of_each_key() {
+    const SNAPSHOT: &str = "deletes: {mode: snapshot, floor: 1000}";
+    for (way, rows) in [
+        (MERGE.to_owned(), "select id, v from hr.docs"),
+        (
+            format!("{MERGE}\n{SNAPSHOT}"),
+            "select id, v from hr.docs where _deleted_at is null",
+        ),
+        (
+            format!(
+                "primary_key: id\nwrite_disposition: {{disposition: merge, strategy: scd2}}\n{SNAPSHOT}\nbatch: {{rows: 3}}"
+            ),
+            "select id, v from hr.docs where _valid_to is null",
+        ),
+    ] {
+        for seed in 0..3 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let docs = Documents::new(&format!("{PAGED}{way}")).await;
+            let mut truth: BTreeMap<u32, u32> = BTreeMap::new();
+            for walk in 0..5 {
+                if way.contains("snapshot") {
+                    truth.clear();
+                }
+                let mut pages = Vec::new();
+                for id in 0..20 {
+                    // Most keys stand as they are in most walks; some come once more, and some not at all. One
+                    // of its own keeps each page from being taken for another.
+                    let first = (random.u32(0..8) > 0).then_some((id, 0));
+                    let others =
+                        (0..random.usize(0..3)).map(|_| (random.u32(0..20), random.u32(0..2)));
+                    let others: Vec<(u32, u32)> = others.collect();
+                    let records = [(100 + id, 0)].into_iter().chain(first).chain(others);
+                    let mut page = Vec::new();
+                    for (id, v) in records {
+                        page.push(json!({"id": id, "v": v}));
+                        truth.insert(id, v);
+                    }
+                    pages.push(Value::from(page).to_string());
+                }
+                let pages: Vec<&str> = pages.iter().map(String::as_str).collect();
+                docs.load_pages(&pages).await;
+                let found = docs.json(&format!("{rows} order by id")).await;
+                let expected = truth.iter().map(|(id, v)| json!({"id": id, "v": v}));
+                let expected: Value = expected.collect();
+                assert_eq!(found, expected, "{way}: seed {seed}, walk {walk}");
+            }
+        }
+    }
 }
