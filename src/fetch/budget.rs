@@ -27,7 +27,7 @@ const RENEWALS: u32 = 3;
 const PATIENCE: Duration = Duration::from_millis(20);
 
 /// A process that asked for nothing for so long is at rest.
-pub(super) const REST: Duration = Duration::from_millis(100);
+const REST: Duration = Duration::from_millis(100);
 
 /// The part of the time that a share lasts by which it ends earlier for us than for the others.
 const MARGIN: u32 = 10;
@@ -93,7 +93,7 @@ async fn run(shared: &Weak<Shared>, budget: &dyn Budget, stop: &CancellationToke
     let mut is_away = false;
     while let Some(limiter) = shared.upgrade() {
         let is_over = stop.is_cancelled();
-        let (ask, is_last) = limiter.ask(is_over);
+        let (ask, is_last) = limiter.ask();
         let asked = Instant::now();
         let answer = budget.share(ask.clone()).await;
         let got_all = match answer {
@@ -127,7 +127,7 @@ async fn run(shared: &Weak<Shared>, budget: &dyn Budget, stop: &CancellationToke
             loop {
                 rested.notified().await;
                 sleep(REST).await;
-                if shared.upgrade().is_none_or(|limiter| limiter.is_at_rest()) {
+                if shared.upgrade().is_none_or(|limiter| limiter.is_idle()) {
                     break;
                 }
             }

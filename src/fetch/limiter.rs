@@ -80,13 +80,9 @@ struct State {
     under_way: usize,
     /// Permits given out.
     in_flight: usize,
-    /// The most of them at the same time since a share was last asked for.
-    most_in_flight: usize,
     max_in_flight: usize,
     /// Whoever wants a permit.
     waiting: usize,
-    /// When the last permit came back.
-    returned: Option<Instant>,
     /// What of the limits is ours, where they are shared.
     share: Option<Share>,
     /// Whether somebody renews the share.
@@ -151,10 +147,8 @@ impl Limiter {
                 state: Mutex::new(State {
                     under_way: 0,
                     in_flight: 0,
-                    most_in_flight: 0,
                     max_in_flight: max_in_flight.max(1),
                     waiting: 0,
-                    returned: None,
                     share: budget.is_some().then(Share::default),
                     is_kept: false,
                     tell_pause: None,
@@ -329,7 +323,6 @@ impl Drop for Permit {
         self.leave(Instant::now() + STRAY);
         let mut state = self.shared.lock();
         state.in_flight = state.in_flight.saturating_sub(1);
-        state.returned = Some(Instant::now());
         let is_idle = state.is_idle();
         drop(state);
         self.shared.arrived.notify_waiters();
@@ -345,39 +338,28 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What to ask of a budget, and whether nothing is used or wanted any more. `is_over`: nothing will be sent
-    /// beyond what is under way.
-    pub(super) fn ask(&self, is_over: bool) -> (Ask, bool) {
+    /// What to ask of a budget, and whether nothing is used or wanted any more.
+    pub(super) fn ask(&self) -> (Ask, bool) {
         let now = Instant::now();
         let mut state = self.lock();
-        // Between two pages nothing is given back, or it would have to be asked for again.
-        let is_wanted = match is_over {
-            true => !state.is_idle(),
-            false => !state.is_at_rest(now),
-        };
-        if is_wanted && state.is_idle() {
-            self.rested.notify_one();
-        }
+        let is_wanted = !state.is_idle();
         // As much again as is used, so that a growing need is met in a few steps, and a process that
         // dies takes little of the rest with it.
-        let window = |whole: usize, per, used: usize, most: usize| AskWindow {
+        let window = |whole: usize, per, used: usize| AskWindow {
             whole: whole as u64,
             per,
             used: used as u64,
             wanted: match is_wanted {
-                true => (most * 2 + whole.div_ceil(4)).min(whole) as u64,
+                true => (used * 2 + whole.div_ceil(4)).min(whole) as u64,
                 false => 0,
             },
         };
-        // Between two answers few are in flight, for a moment only.
-        let (whole, used) = (state.max_in_flight, state.in_flight);
-        let most = std::mem::replace(&mut state.most_in_flight, used);
-        let mut windows = vec![window(whole, Duration::ZERO, used, most)];
+        let mut windows = vec![window(state.max_in_flight, Duration::ZERO, state.in_flight)];
         let under_way = state.under_way;
         for limit in &mut state.windows {
             limit.forget(now);
             let used = under_way + limit.answered.len();
-            windows.push(window(limit.requests, limit.per, used, used));
+            windows.push(window(limit.requests, limit.per, used));
         }
         let ask = Ask {
             windows,
@@ -422,8 +404,8 @@ impl Shared {
         is_idle
     }
 
-    pub(super) fn is_at_rest(&self) -> bool {
-        self.lock().is_at_rest(Instant::now())
+    pub(super) fn is_idle(&self) -> bool {
+        self.lock().is_idle()
     }
 
     pub(super) fn rested(&self) -> Arc<Notify> {
@@ -446,12 +428,6 @@ impl State {
         self.waiting == 0 && self.in_flight == 0
     }
 
-    /// Nothing was sent for a while, and nobody wants to.
-    fn is_at_rest(&self, now: Instant) -> bool {
-        let was_busy = |returned| now < returned + budget::REST;
-        self.is_idle() && !self.returned.is_some_and(was_busy)
-    }
-
     /// Until when nobody sends, because the API said so.
     fn held_until(&self) -> Option<Instant> {
         let quota = self.quota.filter(|left| left.requests == 0);
@@ -466,8 +442,7 @@ impl State {
         let share = self.share.as_ref();
         let is_valid = share.is_none_or(|share| share.until.is_some_and(|until| now < until));
         if share.is_some_and(|share| !is_valid || self.in_flight >= share.in_flight) {
-            is_full = true;
-            is_hungry = !is_valid || share.is_some_and(|s| s.in_flight < self.max_in_flight);
+            (is_hungry, is_full) = (true, true);
         }
         for (at, window) in self.windows.iter_mut().enumerate() {
             window.forget(now);
@@ -491,7 +466,6 @@ impl State {
             None => {
                 self.under_way += 1;
                 self.in_flight += 1;
-                self.most_in_flight = self.most_in_flight.max(self.in_flight);
                 if let Some(left) = &mut self.quota {
                     left.requests = left.requests.saturating_sub(1);
                 }
@@ -654,48 +628,6 @@ mod tests {
                 assert!(fullest <= limit.requests as usize, "{limit:?}: {fullest}");
             }
         }
-    }
-
-    /// Grants what is asked for, and counts how often.
-    #[derive(Debug, Default)]
-    struct Generous(std::sync::atomic::AtomicU64);
-
-    impl Budget for Generous {
-        fn lasts(&self) -> Duration {
-            Duration::from_secs(10)
-        }
-
-        fn share(&self, ask: Ask) -> budget::Answer<'_> {
-            self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-            let windows = ask.windows.iter().map(|window| window.wanted).collect();
-            let pause = None;
-            Box::pin(async move { Ok(Grant { windows, pause }) })
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_share_is_not_renewed_for_nothing() {
-        let budget = Arc::new(Generous::default());
-        let shared: Arc<dyn Budget> = Arc::clone(&budget) as Arc<dyn Budget>;
-        let limiter = Arc::new(Limiter::new(&[], 4, Some(shared)));
-        let cancel = CancellationToken::new();
-        // Pages come four at a time, and are looked at before the next are asked for.
-        for _ in 0..100 {
-            let mut pages = tokio::task::JoinSet::new();
-            for _ in 0..4 {
-                let (limiter, cancel) = (Arc::clone(&limiter), cancel.clone());
-                pages.spawn(async move {
-                    let mut permit = limiter.permit(MINUTE, &cancel).await.unwrap();
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                    permit.answered();
-                });
-            }
-            pages.join_all().await;
-            tokio::time::sleep(Duration::from_millis(6)).await;
-        }
-        let asked = budget.0.load(std::sync::atomic::Ordering::SeqCst);
-        // In three steps all four are ours.
-        assert!(asked <= 4, "asked {asked} times");
     }
 
     #[tokio::test(start_paused = true)]
