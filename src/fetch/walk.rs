@@ -33,7 +33,7 @@ use crate::config::{export::Export, paginator::Paginator};
 const MOST_AHEAD: usize = 16;
 
 /// Requests that a walk has in flight though nobody waits for their pages.
-const LEAST_AHEAD: usize = 2;
+const LEAST_AHEAD: usize = 4;
 
 /// Pages ahead may hold about this many bytes together.
 const BYTES_AHEAD: usize = 16 << 20;
@@ -404,16 +404,16 @@ mod tests {
 
     #[test]
     fn fewer_requests_are_in_flight_while_their_pages_lie_about() {
-        // The first page had to be waited for; then four at a time are there before they are wanted.
+        // The first page had to be waited for; then eight at a time are there before they are wanted.
         let mut depth = ahead(MOST_AHEAD, false, true, 0);
         assert_eq!(depth, MOST_AHEAD);
-        for expected in [3, 2, 2, 2] {
-            let in_flight = depth.min(4);
+        for expected in [7, 6, 5, 4, 4] {
+            let in_flight = depth.min(8);
             depth = ahead(depth, true, true, in_flight - 1);
             assert_eq!(depth, expected);
         }
         // Some are still on their way: as it is. One was waited for: as many as may be.
-        assert_eq!(ahead(2, true, false, 1), 2);
-        assert_eq!(ahead(2, false, false, 1), MOST_AHEAD);
+        assert_eq!(ahead(4, true, false, 3), 4);
+        assert_eq!(ahead(4, false, false, 3), MOST_AHEAD);
     }
 }
