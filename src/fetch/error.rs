@@ -128,9 +128,6 @@ pub enum Error {
     EmptyPages { count: u32 },
     #[error("the walk did not end within {limit} pages")]
     TooManyPages { limit: u64 },
-    /// The paginator's `maximum_page` or `maximum_offset`.
-    #[error("stopped at the configured maximum of {maximum}, with more behind it")]
-    MaximumReached { maximum: u64 },
     #[error("the walk was stopped")]
     Cancelled,
     #[error("the walk's task ended without a word")]
@@ -198,7 +195,6 @@ impl Error {
                 Action::Retry | Action::Refresh | Action::Fail => Course::Stop,
             },
             Self::StreamBroken { .. } => Course::Restart,
-            Self::MaximumReached { .. } => Course::End,
             _ => Course::Stop,
         }
     }
@@ -257,8 +253,7 @@ impl Error {
             | Self::PaginationLoop { .. }
             | Self::EmptyPages { .. }
             | Self::PaginatorUnknown { .. }
-            | Self::TooManyPages { .. }
-            | Self::MaximumReached { .. } => Cost::Walk,
+            | Self::TooManyPages { .. } => Cost::Walk,
         }
     }
 
@@ -354,7 +349,6 @@ impl Error {
             | Self::PaginationLoop { .. }
             | Self::EmptyPages { .. }
             | Self::TooManyPages { .. }
-            | Self::MaximumReached { .. }
             | Self::Cancelled
             | Self::Lost => Decision::Stop,
         }
@@ -595,12 +589,6 @@ impl Error {
                 Class::SourceResponse,
                 "max_pages",
                 "raise max_pages of the resource if it is really that large",
-                false,
-            ),
-            Self::MaximumReached { .. } => (
-                Class::SourceResponse,
-                "maximum_reached",
-                "What was read is stored; the cursor stays. Raise the paginator's maximum_page or maximum_offset, or leave it out, to read the rest.",
                 false,
             ),
             Self::Cancelled => (

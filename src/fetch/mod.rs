@@ -71,7 +71,7 @@ mod walk;
 
 pub use address::Address;
 pub use error::{Cost, Course, Decision, Error, Trouble};
-pub use paginate::{Ending, Proven};
+pub use paginate::{Doubt, Ending, Proven};
 pub use tally::Tally;
 pub use vault::{Drawer, Keeper, KeptTokens, Opened, Vault};
 pub use walk::Walk;

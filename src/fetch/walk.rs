@@ -20,7 +20,7 @@ use super::{
     client::Answer,
     credential::Credential,
     decode::{Decoded, Decoder},
-    paginate::{Ending, Onward, Pager, Seen, detect},
+    paginate::{Doubt, Ending, Onward, Pager, Seen, detect},
     request::Template,
     retry::Job,
     rules::Rules,
@@ -103,6 +103,18 @@ impl Walk {
     #[must_use]
     pub fn tally(&self) -> Tally {
         self.tally.read()
+    }
+
+    /// Why the ended walk is not proven to be all.
+    #[must_use]
+    pub fn doubt(&self) -> Option<Doubt> {
+        match &self.ending {
+            Some(ending) if ending.proven.is_some() => None,
+            Some(Ending {
+                doubt: Some(doubt), ..
+            }) => Some(doubt.clone()),
+            _ => Some(Doubt::Drift("the walk ended without a signal".to_owned())),
+        }
     }
 
     /// How the walk ended; `None` before [`Walk::next`] has said that it did.
@@ -235,8 +247,7 @@ impl Driver {
             decoded.records.drain(..repeated.min(decoded.records.len()));
             let (next, ending) = match onward {
                 Onward::Next(next) => (Some(self.template.without_secrets(next)), None),
-                Onward::End(ending) => (None, Some(Ok(ending))),
-                Onward::Stop(error) => (None, Some(Err(error))),
+                Onward::End(ending) => (None, Some(ending)),
             };
             let exhausted = next.is_some() && number + 1 >= self.max_pages;
             if let Some(next) = next.clone().filter(|_| !exhausted) {
@@ -264,7 +275,7 @@ impl Driver {
                 });
             }
             if let Some(ending) = ending {
-                sender.send(Ok(Step::End(ending?))).await.ok();
+                sender.send(Ok(Step::End(ending))).await.ok();
             }
             number += 1;
         }

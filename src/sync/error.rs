@@ -2,7 +2,8 @@
 
 use crate::{
     fault::{Class, Fault},
-    fetch, load,
+    fetch::{self, Doubt},
+    load,
     record::{self, Status},
     shape::Breach,
 };
@@ -24,9 +25,9 @@ pub enum Error {
     Halted,
     #[error("the run took longer than max_run_time")]
     OutOfTime,
-    /// The walk came to an end that does not prove it complete, also when it was repeated.
+    /// The walk came to an end that does not prove it complete, also when it was repeated where that may help.
     #[error("the walk is not proven complete: {0}")]
-    Unproven(String),
+    Unproven(Doubt),
     /// A feed of deletions lists more than one run may hold.
     #[error("the feed lists more than {limit} records")]
     FeedTooLarge { limit: u64 },
@@ -195,7 +196,13 @@ impl Error {
                 "The next run resumes where this one stopped; raise max_run_time or the rate limit if this repeats.",
                 true,
             ),
-            Self::Unproven(_) => own(
+            Self::Unproven(Doubt::Maximum(_)) => own(
+                Class::SourceResponse,
+                "maximum_reached",
+                "What was read is stored; the cursor stays. Raise the paginator's maximum_page or maximum_offset, or leave it out, to read the rest.",
+                false,
+            ),
+            Self::Unproven(Doubt::Drift(_)) => own(
                 Class::SourceResponse,
                 "pagination_drift",
                 "What was read is stored; the cursor stays. If this repeats, sort the endpoint by a unique field or use a cursor paginator.",

@@ -47,7 +47,7 @@ use crate::{
         template::Field,
     },
     fault::Fault,
-    fetch::{self, Bindings, Cost, Course, Page, Tally, Walk, WalkPlan},
+    fetch::{self, Bindings, Cost, Course, Doubt, Page, Tally, Walk, WalkPlan},
     record::{self, ResourceId},
     shape::{self, Bounds, CursorValue, KeySet, Layout, Mapper, Screen},
 };
@@ -104,7 +104,7 @@ pub(super) struct Over {
 #[derive(Debug, Clone)]
 pub(super) struct End {
     /// Why the parents' walk is not proven.
-    pub(super) doubt: Option<String>,
+    pub(super) doubt: Option<Doubt>,
     pub(super) report: Report,
     /// Highest cursor value of the outermost parents.
     pub(super) cursor: Option<CursorValue>,
@@ -311,15 +311,6 @@ impl Counted {
         *sum = sum.plus(&now.minus(&before));
         page
     }
-
-    /// Why the ended walk is not proven.
-    fn doubt(&self) -> Option<String> {
-        match self.walk.ending() {
-            Some(ending) if ending.proven.is_some() => None,
-            Some(ending) => Some(ending.doubt.unwrap_or_else(|| "no end signal".to_owned())),
-            None => Some("the walk ended without a signal".to_owned()),
-        }
-    }
 }
 
 /// Values of fields of the parents above, which children further down may name.
@@ -406,9 +397,9 @@ impl Pages {
     }
 
     /// Why the pages, once they ended, are not proven to be all.
-    fn doubt(&self) -> Option<String> {
+    fn doubt(&self) -> Option<Doubt> {
         match &self.kind {
-            Kind::Walk(walk) => walk.doubt(),
+            Kind::Walk(walk) => walk.walk.doubt(),
             Kind::Values(_) => None,
             Kind::Units(units) => units.parents.doubt(),
         }
@@ -632,7 +623,7 @@ impl Units {
             match child.walk.next(&ground).await {
                 Ok(Some(page)) => return Ok(Some(Event::Page(self.sheet(page)))),
                 Ok(None) => {
-                    let doubt = child.walk.doubt();
+                    let doubt = child.walk.walk.doubt();
                     if doubt.is_none()
                         && let Some(next) = child.next_piece(&self.resource)
                     {

@@ -245,11 +245,9 @@ async fn listen(
         bytes_in: count(tally.bytes_in),
         ..Counters::default()
     };
-    match walk.ending().and_then(|ending| ending.proven) {
-        Some(_) => Ok(said),
-        None => Err(Error::Unproven(
-            "the feed ended without a signal".to_owned(),
-        )),
+    match walk.doubt() {
+        None => Ok(said),
+        Some(why) => Err(Error::Unproven(why)),
     }
 }
 

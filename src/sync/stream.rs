@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     config::Resource,
-    fetch::{self, Page, Tally, Walk, WalkPlan},
+    fetch::{self, Doubt, Page, Tally, Walk, WalkPlan},
     record::Mode,
 };
 
@@ -70,18 +70,15 @@ impl Stream {
     /// How it ended.
     pub(super) fn end(&self) -> Finish {
         let lost = || Finish {
-            doubt: Some("the walk ended without a signal".to_owned()),
+            doubt: Some(Doubt::Drift("the parents' walk was lost".to_owned())),
             ..Finish::default()
         };
         match self {
-            Self::Walk(walk) => walk.ending().map_or_else(lost, |ending| Finish {
-                doubt: match ending.proven {
-                    Some(_) => None,
-                    None => Some(ending.doubt.unwrap_or_else(|| "no end signal".to_owned())),
-                },
-                token: ending.sync_token,
+            Self::Walk(walk) => Finish {
+                doubt: walk.doubt(),
+                token: walk.ending().and_then(|ending| ending.sync_token),
                 parents: None,
-            }),
+            },
             Self::Fanout(fanout) => fanout.end().map_or_else(lost, |end| Finish {
                 doubt: end.doubt.clone(),
                 token: end.token.clone(),
@@ -95,7 +92,7 @@ impl Stream {
 #[derive(Default)]
 pub(super) struct Finish {
     /// Why it is not proven to be all.
-    pub(super) doubt: Option<String>,
+    pub(super) doubt: Option<Doubt>,
     /// The token that the next walk begins with.
     pub(super) token: Option<String>,
     /// What became of the parents, where there are any.

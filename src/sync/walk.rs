@@ -37,7 +37,7 @@ use crate::{
     },
     failpoint,
     fault::Fault,
-    fetch::{Course, Tally},
+    fetch::{Course, Doubt, Tally},
     load::{
         deletes::Census,
         sql::{Ident, TableName},
@@ -152,9 +152,11 @@ pub(super) async fn run(
                 continue;
             }
             Err(error) => {
-                let is_final =
-                    matches!(&error, Error::Fetch(error) if error.course() == Course::End);
-                if is_final || matches!(error, Error::Children(_)) {
+                let is_final = match &error {
+                    Error::Fetch(error) => error.course() == Course::End,
+                    error => matches!(error, Error::Children(_) | Error::Unproven(_)),
+                };
+                if is_final {
                     walker.forget_place();
                 }
                 walker.save_what_is_read(&error).await;
@@ -170,7 +172,7 @@ pub(super) async fn run(
         walker.restart().await?;
         if doubts == WALKS {
             store.abandon_walk().await;
-            return Err(Error::Unproven(why));
+            return Err(Error::Unproven(Doubt::Drift(why)));
         }
         // What a repetition takes back, it must read again: under `append` that is all of the run.
         let appends = context.resource.write_disposition == WriteDisposition::Append;
@@ -457,7 +459,9 @@ impl Walker {
         }
         Ok(match end.doubt {
             None => End::Proven(end.token),
-            Some(why) => End::Doubtful(why),
+            Some(Doubt::Drift(why)) => End::Doubtful(why),
+            // Another walk would end there as well.
+            Some(why @ Doubt::Maximum(_)) => return Err(Error::Unproven(why)),
         })
     }
 
@@ -784,7 +788,9 @@ impl Walker {
         match incremental.watermark {
             // The parent is gone, or there was no answer at all.
             _ if !over.has_pages => (stored, None),
-            _ if let Some(why) = self.moves.doubt() => (stored, Some(Error::Unproven(why).fault())),
+            _ if let Some(why) = self.moves.doubt() => {
+                (stored, Some(Error::Unproven(Doubt::Drift(why)).fault()))
+            }
             Watermark::Token => match &over.token {
                 Some(token) => (Some(CursorValue::token(token)), None),
                 None => (None, Some(cursor::no_token())),

@@ -1,6 +1,6 @@
 //! Paging by numbers that we count: rows to skip, or pages.
 
-use super::{Book, Judged, Seen, count, overlap::Overlap};
+use super::{Book, Doubt, Judged, Seen, count, overlap::Overlap};
 use crate::{
     config::{
         endpoint::DottedPath,
@@ -152,7 +152,7 @@ impl Counted {
             self.step = next - at;
         }
         if let Some(maximum) = self.rule.maximum.filter(|maximum| next >= *maximum) {
-            book.maximum = Some(maximum);
+            book.doubt.get_or_insert(Doubt::Maximum(maximum));
             return Ok(None);
         }
         Ok(Some(self.position(next)))

@@ -6,7 +6,7 @@
 //! An end is taken from the API's own signal only. What speaks against a complete walk without
 //! making it useless becomes a doubt, and a walk with a doubt is not proven.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, fmt};
 
 use url::Url;
 use xxhash_rust::xxh3::xxh3_64;
@@ -42,13 +42,36 @@ pub struct Ending {
     /// There only when the API itself ended the walk and nothing speaks against its completeness.
     pub proven: Option<Proven>,
     /// Why the walk is not proven.
-    pub doubt: Option<String>,
+    pub doubt: Option<Doubt>,
     /// Records on the pages of this walk.
     pub records: u64,
     /// The API's last count of all items (offset) or pages (page number).
     pub total: Option<u64>,
     /// The token that the next walk begins with, where the API hands one out on its last page.
     pub sync_token: Option<String>,
+}
+
+/// Why a walk is not proven to be complete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Doubt {
+    /// What the answers say does not fit together; those of another walk may.
+    Drift(String),
+    /// The paginator's `maximum_page` or `maximum_offset` is reached, with more behind it.
+    Maximum(u64),
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Drift(why) => f.write_str(why),
+            Self::Maximum(maximum) => {
+                write!(
+                    f,
+                    "stopped at the configured maximum of {maximum}, with more behind it"
+                )
+            }
+        }
+    }
 }
 
 /// Says that a walk was complete. Only a walk can make one.
@@ -71,8 +94,6 @@ pub(super) struct Seen<'p> {
 pub(super) enum Onward {
     Next(Position),
     End(Ending),
-    /// More is there, but is not to be read.
-    Stop(Error),
 }
 
 /// What a page is to its walk.
@@ -114,9 +135,7 @@ struct Book {
     contents: Memory,
     repeated_in_a_row: u32,
     sync_token: Option<String>,
-    doubt: Option<String>,
-    /// Where the configuration has the walk end, once it is there.
-    maximum: Option<u64>,
+    doubt: Option<Doubt>,
     total: Option<u64>,
     totals: Totals,
 }
@@ -129,7 +148,7 @@ impl Pager {
 
     /// Whether something speaks against a complete walk.
     pub(super) fn is_doubtful(&self) -> bool {
-        self.book.doubt.is_some() || self.book.maximum.is_some()
+        self.book.doubt.is_some()
     }
 
     pub(super) fn new(plan: &WalkPlan, base: &Url) -> Result<Self, Error> {
@@ -187,10 +206,9 @@ impl Pager {
                 link.after(seen, book, signer)?.into()
             }
         };
-        let onward = match (judged.next, self.book.maximum) {
-            (Some(position), _) => Onward::Next(position),
-            (None, Some(maximum)) => Onward::Stop(Error::MaximumReached { maximum }),
-            (None, None) => Onward::End(self.ending()),
+        let onward = match judged.next {
+            Some(position) => Onward::Next(position),
+            None => Onward::End(self.ending()),
         };
         Ok((onward, judged.repeated))
     }
@@ -277,7 +295,7 @@ impl Book {
 
     /// Keeps the first reason.
     fn doubt(&mut self, why: String) {
-        self.doubt.get_or_insert(why);
+        self.doubt.get_or_insert(Doubt::Drift(why));
     }
 }
 

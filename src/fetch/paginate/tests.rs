@@ -73,9 +73,8 @@ fn walk(paginator: &str, told: &[Told<'_>]) -> (Vec<u64>, Result<Option<String>,
             Ok((Onward::Next(next), _)) => position = next,
             Ok((Onward::End(ending), _)) => {
                 assert_eq!(ending.proven.is_some(), ending.doubt.is_none());
-                return (asked, Ok(ending.doubt));
+                return (asked, Ok(ending.doubt.map(|doubt| doubt.to_string())));
             }
-            Ok((Onward::Stop(error), _)) => return (asked, Ok(Some(error.to_string()))),
             Err(Error::UnexpectedShape { what, .. }) => return (asked, Err(what)),
             Err(error) => panic!("{error}"),
         }
@@ -505,7 +504,7 @@ fn follow(paginator: &str, told: &[(usize, u128, Option<Scalar>, Option<bool>)])
                 _,
             )) => return format!("doubt: {doubt}"),
             Ok((Onward::End(_), _)) => return format!("proven after {}", number + 1),
-            Ok((Onward::Stop(error), _)) | Err(error) => return error.fault().code,
+            Err(error) => return error.fault().code,
         }
     }
     format!("{:?}", position.unwrap())

@@ -384,7 +384,7 @@ async fn pages_that_never_join_are_no_proof() {
     })
     .await;
     let walked = walked(&server, "{type: offset, limit: 10, overlap: 2}").await;
-    let doubt = walked.end.unwrap().doubt.unwrap();
+    let doubt = walked.end.unwrap().doubt.unwrap().to_string();
     assert!(
         doubt.contains("does not join the page before it"),
         "{doubt}"

@@ -1,8 +1,11 @@
 //! When a fan-out is proven, what it may delete then, and how an interrupted one goes on.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering::SeqCst},
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
 };
 
 use rosterd::{record::Status, sync::Start};
@@ -247,5 +250,57 @@ async fn a_replaced_table_keeps_its_rows_when_a_child_fails() {
         assert_eq!(outcome.status, verdict, "{outcome:?}");
         let rows: Vec<i64> = bench.column("select state from hr.absences").await;
         assert_eq!(rows, [expected; 3]);
+    }
+}
+
+#[tokio::test]
+async fn a_maximum_costs_what_is_behind_it_and_nothing_before_it() {
+    let limited =
+        |records: u32| format!("paginator: {{type: offset, limit: 2, maximum_offset: {records}}}");
+    for (parents, children, rows) in [
+        // Of the parents: all that belongs to the first four is read.
+        (
+            format!("endpoint: {{{}}}, ", limited(4)),
+            "'employees/{resources.employees.id}/absences'".to_owned(),
+            4 * 5,
+        ),
+        // Of each of the children, more of them than may fail one after the other.
+        (
+            String::new(),
+            format!(
+                "{{path: 'employees/{{resources.employees.id}}/absences', {}}}",
+                limited(2)
+            ),
+            30 * 2,
+        ),
+    ] {
+        let site = company(30, |asked| {
+            let id: usize = asked.segments()[1].parse().unwrap();
+            let records = (0..5).map(|n| json!({"id": id * 10 + n}));
+            page(asked, &records.collect::<Vec<_>>())
+        })
+        .await;
+        let bench = Bench::new().await;
+        let config = config(
+            &site,
+            &format!(
+                "      - {{name: employees, {parents}selected: false}}\n      - {{name: absences, endpoint: {children}}}\n"
+            ),
+        );
+        for _ in 0..2 {
+            site.take();
+            let outcome = bench.sync(&config, Start::GoOn).await;
+            assert_eq!(outcome.status, Status::Partial, "{outcome:?}");
+            assert_eq!(outcome.fault.unwrap().code, "maximum_reached");
+            let asked = site.take();
+            let unique: HashSet<&String> = asked.iter().collect();
+            assert_eq!(
+                asked.len(),
+                unique.len(),
+                "something was read twice: {asked:?}"
+            );
+            let found: i64 = bench.value("select count(*) from hr.absences").await;
+            assert_eq!(found, rows);
+        }
     }
 }
