@@ -32,9 +32,6 @@ use crate::config::{export::Export, paginator::Paginator};
 /// Most requests that one walk has in flight, however much the API allows.
 const MOST_AHEAD: usize = 16;
 
-/// Requests that a walk has in flight though nobody waits for their pages.
-const LEAST_AHEAD: usize = 4;
-
 /// Pages ahead may hold about this many bytes together.
 const BYTES_AHEAD: usize = 16 << 20;
 
@@ -142,9 +139,6 @@ struct Driver {
     tally: Arc<Counters>,
     tracker: TaskTracker,
     misses: u32,
-    /// Requests in flight that keep the next page ready: fewer while all pages are there before they are wanted,
-    /// as they would only lie about, and as many as may be once one was waited for.
-    ahead: usize,
     /// Whether the paginator is only to be found out.
     suggests: bool,
 }
@@ -155,19 +149,6 @@ struct Flight {
     url: Url,
     waits: Arc<Waits>,
     task: AbortOnDropHandle<Result<(Answer, Decoded), Error>>,
-}
-
-/// How many requests are to be in flight after a page is taken, when it had come already or not, and so had
-/// `others` more or not.
-///
-/// Pages of answers that take their time come in bunches: one that is there is no reason to ask for fewer.
-fn ahead(before: usize, is_there: bool, all_are_there: bool, others: usize) -> usize {
-    match (is_there, all_are_there) {
-        (false, _) => MOST_AHEAD,
-        (true, false) => before,
-        // One less than there were.
-        (true, true) => others.max(LEAST_AHEAD),
-    }
 }
 
 impl Driver {
@@ -203,7 +184,6 @@ impl Driver {
             tally,
             tracker: TaskTracker::new(),
             misses: 0,
-            ahead: MOST_AHEAD,
             suggests: matches!(plan.endpoint.paginator, Paginator::Auto),
             api,
         })
@@ -226,9 +206,6 @@ impl Driver {
                 task,
             } = flight;
             let from = Instant::now();
-            let mut tasks = flights.iter().map(|flight| &flight.task);
-            let all_are_there = tasks.all(AbortOnDropHandle::is_finished);
-            self.ahead = ahead(self.ahead, task.is_finished(), all_are_there, flights.len());
             let fetched = task.await;
             self.tally.stood_still(&waits, from, Instant::now());
             let (answer, mut decoded) = fetched.map_err(|_| Error::Lost)??;
@@ -293,7 +270,7 @@ impl Driver {
         let depth = if self.misses >= MOST_MISSES {
             1
         } else {
-            let most = self.api.config.max_in_flight.min(self.ahead).max(1);
+            let most = self.api.config.max_in_flight.clamp(1, MOST_AHEAD);
             (BYTES_AHEAD / page_bytes.max(1)).clamp(1, most)
         };
         let pages_left = usize::try_from(self.max_pages - number).unwrap_or(usize::MAX);
@@ -406,25 +383,5 @@ impl Driver {
             waits,
             task: AbortOnDropHandle::new(self.tracker.spawn(fetch.in_current_span())),
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fewer_requests_are_in_flight_while_their_pages_lie_about() {
-        // The first page had to be waited for; then eight at a time are there before they are wanted.
-        let mut depth = ahead(MOST_AHEAD, false, true, 0);
-        assert_eq!(depth, MOST_AHEAD);
-        for expected in [7, 6, 5, 4, 4] {
-            let in_flight = depth.min(8);
-            depth = ahead(depth, true, true, in_flight - 1);
-            assert_eq!(depth, expected);
-        }
-        // Some are still on their way: as it is. One was waited for: as many as may be.
-        assert_eq!(ahead(4, true, false, 3), 4);
-        assert_eq!(ahead(4, false, false, 3), MOST_AHEAD);
     }
 }
