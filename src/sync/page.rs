@@ -211,7 +211,9 @@ impl Walker {
         self.read_hashes_if_worth_it().await?;
         let unknown = self.hashes.unknown(&scan.rows);
         let mut standings = vec![Standing::Unchanged; scan.rows.len()];
-        if self.hashes.are_read() && unknown.len() <= FEW {
+        // What is gone and has no row is not looked into any further; only the table knows.
+        let is_gone = |row: &usize| scan.rows.get(*row).is_some_and(|row| row.is_gone);
+        if self.hashes.are_read() && unknown.len() <= FEW && !unknown.iter().any(is_gone) {
             note_standings(&mut standings, &unknown, repeat(Standing::Changed));
             return Ok(Asked::Answered(Ok(standings)));
         }

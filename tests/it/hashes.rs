@@ -97,6 +97,26 @@ async fn rows_that_were_marked_are_there_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nothing_becomes_of_a_record_that_is_gone_and_never_had_a_row() {
+    let docs = Documents::new(&format!(
+        "{PAGED}{MERGE}\ndeletes: {{mode: flag, field: gone}}\ncolumns: {{v: {{nullable: false}}}}"
+    ))
+    .await;
+    let all = [(1, "1"), (2, "1"), (3, "1"), (4, "1"), (5, "1")];
+    load(&docs, &all).await;
+    let mut pages: Vec<String> = all
+        .iter()
+        .map(|(id, v)| format!(r#"[{{"id": {id}, "v": {v}}}]"#))
+        .collect();
+    // Neither its missing value nor its own field is anybody's concern.
+    pages.push(r#"[{"id": 6, "gone": true, "left_on": "2024-01-01"}]"#.to_owned());
+    let pages: Vec<&str> = pages.iter().map(String::as_str).collect();
+    docs.load_pages(&pages).await;
+    let columns = "select column_name from information_schema.columns where table_name = 'docs' and column_name = 'left_on'";
+    assert_eq!(docs.json(columns).await, json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn of_a_row_with_history_the_valid_version_counts() {
     let docs = Documents::new(&format!(
         "{PAGED}primary_key: id\nwrite_disposition: {{disposition: merge, strategy: scd2}}"
