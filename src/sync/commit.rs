@@ -19,7 +19,12 @@ use tokio::{sync::Mutex, time::Instant};
 use tracing::warn;
 
 use super::{
-    Context, Error, Gauge, batch::Batch, children, patience::Patience, plan::Checkpoint, privacy,
+    Context, Error, Gauge,
+    batch::Batch,
+    children,
+    patience::{Patience, patiently},
+    plan::Checkpoint,
+    privacy,
 };
 use crate::{
     config::{
@@ -136,13 +141,7 @@ pub(super) async fn open(
     claim: &Arc<Claim>,
     gauge: &Arc<Gauge>,
 ) -> Result<Opened, Error> {
-    let mut patience = Patience::new(context, gauge);
-    loop {
-        match try_open(context, claim, gauge).await {
-            Ok(opened) => return Ok(opened),
-            Err(error) => patience.after(error).await?,
-        }
-    }
+    patiently(context, gauge, || try_open(context, claim, gauge)).await
 }
 
 async fn try_open(
@@ -327,36 +326,22 @@ impl Store {
         probe: &Probe,
         rows: usize,
     ) -> Result<Vec<Standing>, Error> {
-        let mut patience = Patience::new(&self.context, gauge);
-        loop {
-            let probed = async {
-                let pool = &self.context.pool;
-                let mut connection = pool.acquire().await.map_err(connecting)?;
-                let target = self.target().await;
-                Ok(write::probe(&mut connection, target, key, probe, rows).await?)
-            };
-            match probed.await {
-                Ok(standings) => return Ok(standings),
-                Err(error) => patience.after(error).await?,
-            }
-        }
+        patiently(&self.context, gauge, move || async move {
+            let mut connection = self.context.pool.acquire().await.map_err(connecting)?;
+            let target = self.target().await;
+            Ok(write::probe(&mut connection, target, key, probe, rows).await?)
+        })
+        .await
     }
 
     /// The hashes of all rows that count; `None`: there are more than `most`.
     pub(super) async fn hashes(&self, gauge: &Gauge, most: usize) -> Result<Option<KeySet>, Error> {
-        let mut patience = Patience::new(&self.context, gauge);
-        loop {
-            let read = async {
-                let pool = &self.context.pool;
-                let mut connection = pool.acquire().await.map_err(connecting)?;
-                let target = self.target().await;
-                Ok(hashes::hashes(&mut connection, target, most).await?)
-            };
-            match read.await {
-                Ok(hashes) => return Ok(hashes),
-                Err(error) => patience.after(error).await?,
-            }
-        }
+        patiently(&self.context, gauge, move || async move {
+            let mut connection = self.context.pool.acquire().await.map_err(connecting)?;
+            let target = self.target().await;
+            Ok(hashes::hashes(&mut connection, target, most).await?)
+        })
+        .await
     }
 
     /// What the walk's committed sightings say about the table. `None`: there is no table.

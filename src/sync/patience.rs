@@ -15,6 +15,25 @@ pub(super) struct Patience<'a> {
     wait: Duration,
 }
 
+/// Asks until there is an answer, or the patience is over.
+///
+/// # Errors
+///
+/// As of [`Patience::after`].
+pub(super) async fn patiently<T, F: Future<Output = Result<T, Error>>>(
+    context: &Context,
+    gauge: &Gauge,
+    mut ask: impl FnMut() -> F,
+) -> Result<T, Error> {
+    let mut patience = Patience::new(context, gauge);
+    loop {
+        match ask().await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => patience.after(error).await?,
+        }
+    }
+}
+
 impl<'a> Patience<'a> {
     pub(super) fn new(context: &Context, gauge: &'a Gauge) -> Self {
         Self {

@@ -18,7 +18,7 @@ use super::{
     intake::Intake,
     outbox::Outbox,
     page::{self, InHand},
-    patience::Patience,
+    patience::patiently,
     plan::{Checkpoint, Plan, Start},
     privacy,
     span::Piece,
@@ -647,14 +647,8 @@ impl Walker {
         if key.is_empty() {
             return nothing();
         }
-        let mut patience = Patience::new(&self.store.context, &self.gauge);
-        let census = loop {
-            match self.store.census(&key).await {
-                Ok(census) => break census,
-                Err(error) => patience.after(error).await?,
-            }
-        };
-        let Some(census) = census else {
+        let ask = || self.store.census(&key);
+        let Some(census) = patiently(&self.store.context, &self.gauge, ask).await? else {
             return nothing();
         };
         let resource = &self.store.context.resource;
