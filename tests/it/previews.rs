@@ -152,11 +152,14 @@ async fn the_request_is_shown_as_it_is_sent_with_its_secrets_masked() {
         let expected = expected.replace("{url}", &site.url());
         assert_eq!(shown["request"], expected, "{said}");
         assert!(!said.contains(SECRET), "{said}");
-        // The last request was that one.
+        // That one was made. The next parent's may have begun while the page was taken.
         let asked = site.take();
         let path = expected.split(' ').nth(1).unwrap().replace(&site.url(), "");
         let path = path.split('?').next().unwrap();
-        assert!(asked.last().unwrap().starts_with(path), "{asked:?}");
+        assert!(
+            asked.iter().any(|asked| asked.starts_with(path)),
+            "{asked:?}"
+        );
     }
 }
 
