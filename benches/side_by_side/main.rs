@@ -27,7 +27,7 @@ use self::{
     api::{Api, Truth},
     child::Cost,
     database::Postgres,
-    peers::{Peer, Python},
+    peers::{Peer, Peers},
     rosterd::Setup,
     table::{Gate, Samples, megabytes, seconds},
     wide::Wide,
@@ -173,13 +173,12 @@ impl Bench {
         let (truth, truth_after) = (before.truth().await?, after.truth().await?);
         ensure!(truth != truth_after, "nothing changed in the sample API");
 
-        let python = if self.with_peers {
-            Python::prepare(&self.folder.join("pip.log")).await
-        } else {
-            Err("--no-peers".to_owned())
+        let peers = match self.with_peers {
+            true => Peers::prepare(&self.folder.join("pip.log")).await,
+            false => Peers::none("--no-peers"),
         };
-        if let Err(why) = &python {
-            println!("left out: Python by hand, dlt default, dlt tuned ({why})");
+        for (peer, why) in peers.left_out() {
+            println!("left out: {} ({why})", peer.name());
         }
 
         // Unmeasured: gives the rows of the floor, and warms everything.
@@ -215,28 +214,26 @@ impl Bench {
 
             self.rosterd_turn(&mut samples, &before, &after, truth, truth_after)
                 .await?;
-            if let Ok(python) = &python {
-                for peer in Peer::ALL {
-                    // The slow ones take a minute each; their spread is far below their distance.
-                    if turn > 0 && peer != Peer::Script && turn + 1 < self.repeat {
-                        continue;
-                    }
-                    let fresh = self.postgres.fresh().await?;
-                    for (phase, api, truth) in
-                        [(FIRST, &before, truth), (CHANGED, &after, truth_after)]
-                    {
-                        let wal = self.postgres.wal().await?;
-                        let cost = python.sync(peer, api, &fresh, &self.folder).await?;
-                        self.note(&mut samples, peer.name(), phase, wal, cost)
-                            .await?;
-                        self.postgres.verify(&fresh, peer.table(), truth).await?;
-                        self.postgres.tidy(&fresh).await?;
-                    }
+            for peer in peers.here() {
+                if peer.is_slow() && turn > 0 && turn + 1 < self.repeat {
+                    continue;
+                }
+                let fresh = self.postgres.fresh().await?;
+                for (phase, api, truth) in [(FIRST, &before, truth), (CHANGED, &after, truth_after)]
+                {
+                    let wal = self.postgres.wal().await?;
+                    let cost = peers
+                        .sync(peer, api, &fresh, &self.postgres, &self.folder)
+                        .await?;
+                    self.note(&mut samples, peer.name(), phase, wal, cost)
+                        .await?;
+                    self.postgres.verify(&fresh, peer.table(), truth).await?;
+                    self.postgres.tidy(&fresh).await?;
                 }
             }
         }
         samples.print(self.records);
-        self.first_gates(&samples, python.is_ok());
+        self.first_gates(&samples, &peers.here().collect::<Vec<_>>());
         Ok(())
     }
 
@@ -272,7 +269,7 @@ impl Bench {
         Ok(())
     }
 
-    fn first_gates(&mut self, samples: &Samples, with_peers: bool) {
+    fn first_gates(&mut self, samples: &Samples, peers: &[Peer]) {
         let wall = |contender: &str, phase| samples.wall(contender, phase).as_secs_f64();
         let per_100k = 100_000.0 / self.records as f64;
         let first = wall(ROSTERD_NAME, FIRST);
@@ -284,13 +281,15 @@ impl Bench {
             0.5,
             "x",
         );
-        if with_peers {
-            for (peer, phase, least) in [
-                (Peer::DltDefault, FIRST, 30.0),
-                (Peer::DltTuned, FIRST, 12.0),
-                (Peer::Script, FIRST, 3.0),
-                (Peer::DltDefault, CHANGED, 100.0),
-            ] {
+        for (peer, phase, least) in [
+            (Peer::DltDefault, FIRST, 30.0),
+            (Peer::DltTuned, FIRST, 12.0),
+            (Peer::Faucet, FIRST, 5.0),
+            (Peer::Script, FIRST, 3.0),
+            (Peer::DltDefault, CHANGED, 100.0),
+            (Peer::Faucet, CHANGED, 15.0),
+        ] {
+            if peers.contains(&peer) {
                 let own = wall(ROSTERD_NAME, phase);
                 let what = format!("{phase}: faster than {} by", peer.name());
                 self.gate_least(&what, wall(peer.name(), phase) / own, least);
