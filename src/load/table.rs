@@ -62,14 +62,16 @@ pub async fn inspect(
     connection: &mut PgConnection,
     table: &TableName,
 ) -> Result<Option<Found>, Error> {
+    // By what Postgres calls the table, not by its two names: a plan for any name would look at all tables that
+    // have the same name in other schemas.
+    let name = table.to_string();
     let rows = sqlx::query(
         "select a.attname, format_type(a.atttypid, null) from pg_attribute a \
-         join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace \
-         where n.nspname = $1 and c.relname = $2 and c.relkind in ('r', 'p') \
+         join pg_class c on c.oid = a.attrelid \
+         where c.oid = to_regclass($1) and c.relkind in ('r', 'p') \
            and a.attnum > 0 and not a.attisdropped order by a.attnum",
     )
-    .bind(table.schema.name())
-    .bind(table.table.name())
+    .bind(&name)
     .fetch_all(&mut *connection)
     .await
     .map_err(Error::database("reading the table's columns"))?;
@@ -79,30 +81,25 @@ pub async fn inspect(
     let columns = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     let unique = sqlx::query_scalar::<_, Vec<String>>(
         "select array_agg(a.attname::text order by a.attname) from pg_index i \
-         join pg_class c on c.oid = i.indrelid join pg_namespace n on n.oid = c.relnamespace \
-         join pg_attribute a on a.attrelid = c.oid and a.attnum = any (i.indkey) \
-         where n.nspname = $1 and c.relname = $2 and i.indisunique and i.indisvalid and i.indpred is null \
+         join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any (i.indkey) \
+         where i.indrelid = to_regclass($1) and i.indisunique and i.indisvalid and i.indpred is null \
            and i.indexprs is null group by i.indexrelid",
     )
-    .bind(table.schema.name())
-    .bind(table.table.name())
+    .bind(&name)
     .fetch_all(&mut *connection)
     .await
     .map_err(Error::database("reading the table's indexes"))?;
     let fixed = sqlx::query_scalar(FIXED_COLUMNS)
-        .bind(table.schema.name())
-        .bind(table.table.name())
+        .bind(&name)
         .fetch_all(&mut *connection)
         .await
         .map_err(Error::database("reading what hangs on the table's columns"))?;
     let partitioned = sqlx::query(
         "select pg_get_partkeydef(c.oid), array(select a.attname::text from pg_attribute a \
            where a.attrelid = c.oid and a.attnum = any (p.partattrs::int2[])), 0 = any (p.partattrs::int2[]) \
-         from pg_partitioned_table p join pg_class c on c.oid = p.partrelid \
-         join pg_namespace n on n.oid = c.relnamespace where n.nspname = $1 and c.relname = $2",
+         from pg_partitioned_table p join pg_class c on c.oid = p.partrelid where c.oid = to_regclass($1)",
     )
-    .bind(table.schema.name())
-    .bind(table.table.name())
+    .bind(&name)
     .fetch_optional(&mut *connection)
     .await
     .map_err(Error::database("reading how the table is partitioned"))?
@@ -112,7 +109,7 @@ pub async fn inspect(
         by_expressions: row.get(2),
     });
     let (has_rows, blocks) = sqlx::query_as(sql::safe(sql::extent(table)))
-        .bind(table.to_string())
+        .bind(&name)
         .persistent(false)
         .fetch_one(connection)
         .await
@@ -131,8 +128,8 @@ pub async fn inspect(
 /// policies, triggers, functions, publications, generated columns, checks and foreign keys, indexes
 /// on expressions, the partition key.
 const FIXED_COLUMNS: &str = "select distinct a.attname::text from pg_attribute a \
-    join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace \
-    where n.nspname = $1 and c.relname = $2 and c.relkind in ('r', 'p') and a.attnum > 0 and not a.attisdropped \
+    join pg_class c on c.oid = a.attrelid \
+    where c.oid = to_regclass($1) and c.relkind in ('r', 'p') and a.attnum > 0 and not a.attisdropped \
       and (exists (select 1 from pg_depend d \
              where d.refclassid = 'pg_class'::regclass and d.refobjid = c.oid and d.refobjsubid = a.attnum \
                and (d.classid in ('pg_rewrite'::regclass, 'pg_policy'::regclass, 'pg_trigger'::regclass, \
