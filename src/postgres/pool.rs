@@ -15,6 +15,9 @@ use crate::config::Database;
 /// in the middle of a statement leaves the rest of it to be read first.
 const REST: Duration = Duration::from_secs(10);
 
+/// For how long a connection that came back fit goes out again without another question.
+const FIT: Duration = Duration::from_secs(1);
+
 /// How long the goodbyes may take when the network is gone; then the process ends without them.
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -34,9 +37,9 @@ pub fn pool(options: PgConnectOptions, config: &Database) -> Pool {
         .max_lifetime(LIFETIME)
         // `takes_writes` is the test; a ping besides would be a second round trip.
         .test_before_acquire(false)
-        .before_acquire(|connection, _| Box::pin(takes_writes(connection)))
+        .before_acquire(|connection, metadata| Box::pin(is_fit(connection, metadata)))
         .after_connect(|connection, _| Box::pin(refuse_read_only(connection)))
-        .after_release(|connection, metadata| Box::pin(is_at_rest(connection, metadata)))
+        .after_release(|connection, _| Box::pin(is_at_rest(connection)))
         .connect_lazy_with(options::with_session_settings(options, config))
 }
 
@@ -57,6 +60,15 @@ async fn takes_writes(connection: &mut PgConnection) -> Result<bool, sqlx::Error
     Ok(row.try_get::<&str, _>(0)? != "on")
 }
 
+/// Whether a connection may go out. One that has just come back was asked then; of a busy pool's statements
+/// this question would be every sixth.
+async fn is_fit(
+    connection: &mut PgConnection,
+    metadata: PoolConnectionMetadata,
+) -> Result<bool, sqlx::Error> {
+    Ok(metadata.idle_for < FIT || takes_writes(connection).await?)
+}
+
 async fn refuse_read_only(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     if takes_writes(connection).await? {
         Ok(())
@@ -66,26 +78,26 @@ async fn refuse_read_only(connection: &mut PgConnection) -> Result<(), sqlx::Err
     }
 }
 
-/// Keeps a connection out of the pool that is inside a transaction: the driver loses track of one
+/// Keeps a connection out of the pool that is read-only, or inside a transaction: the driver loses track of one
 /// whose `begin` was cancelled, and the next borrower's commits would commit nothing.
 ///
 /// Outside a transaction block a simple query begins its own transaction, so both times are the
 /// same instant. Asking the driver does not help, it counts what it began; a plain `rollback`
 /// would write a warning to the server's log on each return.
-async fn is_at_rest(
-    connection: &mut PgConnection,
-    _: PoolConnectionMetadata,
-) -> Result<bool, sqlx::Error> {
+async fn is_at_rest(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     // What the driver has queued goes first: the rollback of a dropped transaction.
-    let question = sqlx::raw_sql("select pg_catalog.now() = pg_catalog.statement_timestamp()")
-        .fetch_one(connection);
+    let question = sqlx::raw_sql(
+        "select pg_catalog.now() = pg_catalog.statement_timestamp(), \
+                pg_catalog.current_setting('transaction_read_only') = 'off'",
+    )
+    .fetch_one(connection);
     // A time limit is safe here, and only here: on error the pool cuts the connection off.
     let row = tokio::time::timeout(REST, question)
         .await
         .map_err(|_| sqlx::Error::PoolTimedOut)??;
-    let at_rest: bool = row.try_get(0)?;
+    let (at_rest, takes_writes): (bool, bool) = (row.try_get(0)?, row.try_get(1)?);
     if !at_rest {
         tracing::warn!("a connection came back inside a transaction and was closed");
     }
-    Ok(at_rest)
+    Ok(at_rest && takes_writes)
 }

@@ -399,7 +399,12 @@ async fn a_server_turned_read_only_is_refused_until_it_takes_writes() {
     let error = probe(&options).await.unwrap_err();
     assert!(matches!(error, Error::ReadOnly { .. }), "{error}");
     assert!(error.fault().retryable);
-    // Also the connection that is in the pool already is not handed out.
+    // The connection that is in the pool already is handed out only if it has just come back, and never twice.
+    let error = sqlx::query("insert into t values (0)")
+        .execute(&pool)
+        .await
+        .unwrap_err();
+    assert!(Failure::from(error).is_outage());
     let error = pool.acquire().await.unwrap_err();
     assert!(matches!(error, sqlx::Error::PoolTimedOut), "{error}");
 
