@@ -18,8 +18,9 @@ use crate::{
     failpoint,
 };
 
-/// Rows looked at in one go. More than that are due only after a long stop.
-const CANDIDATES: i64 = 500;
+/// Rows looked at in one go, at least and at most. A claim takes few; whatever is due behind them waits for the next
+/// claim, so that a thousand resources that are due at once cost a thousand looks at few rows and not at all.
+const CANDIDATES: (i64, i64) = (64, 500);
 
 /// A resource that this worker owns until the lease ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,35 +97,37 @@ pub async fn claim_due(
     limit: usize,
     now: DateTime<Utc>,
 ) -> Result<Vec<Claim>, Error> {
-    let configured: HashMap<_, (&Source, &Resource)> = config
-        .sources
-        .iter()
+    let sources = config.sources.iter();
+    let configured: HashMap<_, (&Source, &Resource)> = sources
         .flat_map(|source| {
-            source
-                .resources
-                .iter()
-                .map(move |resource| (source, resource))
+            source.resources.iter().map(move |resource| {
+                let name = (&*source.account, &*source.name, &*resource.name);
+                (name, (source, resource))
+            })
         })
-        .map(|(source, resource)| (resources::name(source, resource), (source, resource)))
         .collect();
 
     // Another replica may know resources that we do not (yet), so pages of candidates are read until enough are ours.
     let mut known = Known::new();
     let mut unknown: Vec<ResourceId> = Vec::new();
-    let mut offset = 0;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let page = limit.saturating_mul(2).clamp(CANDIDATES.0, CANDIDATES.1);
+    let (mut offset, mut free) = (0, 0);
     loop {
-        let candidates = candidates(pool, now, offset).await?;
+        let candidates = candidates(pool, now, page, offset).await?;
         let read = i64::try_from(candidates.len()).unwrap_or(i64::MAX);
-        for (resource_id, name) in candidates {
-            match configured.get(&name) {
+        for candidate in candidates {
+            let (account, source, resource) = &candidate.name;
+            match configured.get(&(&**account, &**source, &**resource)) {
                 Some(ours) => {
-                    known.insert(resource_id, *ours);
+                    known.insert(candidate.resource_id, *ours);
+                    free += i64::from(candidate.is_free);
                 }
-                None => unknown.push(resource_id),
+                None => unknown.push(candidate.resource_id),
             }
         }
         offset += read;
-        if read < CANDIDATES || known.len() > limit {
+        if read < page || free > limit {
             break;
         }
     }
@@ -213,35 +216,48 @@ pub async fn claim_one(
 /// The candidates that our configuration knows.
 pub(super) type Known<'a> = HashMap<ResourceId, (&'a Source, &'a Resource)>;
 
-type Name = (String, String, String);
+/// A resource of which something is due.
+struct Candidate {
+    resource_id: ResourceId,
+    /// Account, source and resource.
+    name: (String, String, String),
+    /// Whether it only waits for its run: not paused, not running, not to be gone on with.
+    is_free: bool,
+}
 
-/// What may be due, read without locks.
+/// What may be due, read without locks; first whatever asks for more than a run.
 async fn candidates(
     pool: &PgPool,
     now: DateTime<Utc>,
+    page: i64,
     offset: i64,
-) -> Result<Vec<(ResourceId, Name)>, Error> {
+) -> Result<Vec<Candidate>, Error> {
     let candidates = sqlx::query(
-        "select resource_id, account, source, resource, next_run_at
-         from rosterd.resources where removed_at is null and (next_run_at <= $1 or next_reconcile_at <= $1)
+        "select r.resource_id, r.account, r.source, r.resource, r.next_run_at,
+                l.run_id is null and l.resume_of is null and r.paused_at is null as is_free
+         from rosterd.resources r join rosterd.leases l using (resource_id)
+         where r.removed_at is null and (r.next_run_at <= $1 or r.next_reconcile_at <= $1)
          union
-         select r.resource_id, r.account, r.source, r.resource, r.next_run_at
+         select r.resource_id, r.account, r.source, r.resource, r.next_run_at, false
          from rosterd.leases l join rosterd.resources r using (resource_id)
          where (l.run_id is not null and l.expires_at < clock_timestamp())
             or (l.run_id is null and l.resume_of is not null and r.paused_at is null and r.removed_at is null)
-         order by next_run_at nulls first, resource_id
+         order by is_free, next_run_at nulls first, resource_id
          limit $2 offset $3",
     )
     .bind(now)
-    .bind(CANDIDATES)
+    .bind(page)
     .bind(offset)
     .try_map(|row: PgRow| {
-        let name = (
-            row.try_get("account")?,
-            row.try_get("source")?,
-            row.try_get("resource")?,
-        );
-        Ok((row.try_get("resource_id")?, name))
+        Ok(Candidate {
+            resource_id: row.try_get("resource_id")?,
+            name: (
+                row.try_get("account")?,
+                row.try_get("source")?,
+                row.try_get("resource")?,
+            ),
+            is_free: row.try_get("is_free")?,
+        })
     })
     .fetch_all(pool)
     .await?;
@@ -253,7 +269,7 @@ async fn take_due(
     tx: &mut PgConnection,
     worker: &Worker,
     known: &Known<'_>,
-    limit: usize,
+    limit: i64,
     now: DateTime<Utc>,
 ) -> Result<Vec<Claim>, Error> {
     let ids: Vec<ResourceId> = known.keys().copied().collect();
@@ -270,7 +286,7 @@ async fn take_due(
     )
     .bind(ids)
     .bind(now)
-    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    .bind(limit)
     .fetch_all(&mut *tx)
     .await?;
 

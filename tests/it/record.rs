@@ -294,6 +294,48 @@ async fn a_claimer_takes_no_more_than_its_limit_and_the_oldest_first() {
 }
 
 #[tokio::test]
+async fn paused_and_interrupted_resources_are_seen_to_however_many_are_due_before_them() {
+    let db = TestDb::new().await;
+    let names: Vec<String> = (0..200).map(|n| format!("early{n:03}")).collect();
+    let early = names.iter().map(|name| (name.as_str(), Some(QUARTER)));
+    let late = [("paused", Some(HOUR)), ("stopped", Some(HOUR))];
+    let config = config(&early.chain(late).collect::<Vec<_>>());
+    record::register(db.pool(), &config, at("10:01:00"))
+        .await
+        .unwrap();
+    let sql = "update rosterd.resources set paused_at = now() where resource = 'paused'";
+    sqlx::query(sql).execute(db.pool()).await.unwrap();
+    let sql = "update rosterd.leases set resume_of = 1 where resource_id = \
+               (select resource_id from rosterd.resources where resource = 'stopped')";
+    sqlx::query(sql).execute(db.pool()).await.unwrap();
+
+    let now = at("11:00:00");
+    let claims = record::claim_due(db.pool(), &worker(), &config, 1, now)
+        .await
+        .unwrap();
+    let resources: Vec<_> = claims.iter().map(|claim| claim.resource.as_str()).collect();
+    assert_eq!(resources, ["stopped"]);
+    assert_eq!(
+        count(
+            &db,
+            "select count(*) from rosterd.runs where status = 'skipped' and resource = 'paused'"
+        )
+        .await,
+        1
+    );
+    // All others come in their turn, each once.
+    let mut claimed = std::collections::BTreeSet::new();
+    while let Some(claim) = record::claim_due(db.pool(), &worker(), &config, 1, now)
+        .await
+        .unwrap()
+        .pop()
+    {
+        assert!(claimed.insert(claim.resource));
+    }
+    assert_eq!(claimed.len(), names.len());
+}
+
+#[tokio::test]
 async fn slots_of_resources_that_only_others_know_are_left_to_them() {
     let db = TestDb::new().await;
     let ours = config(&[("employees", Some(QUARTER))]);
