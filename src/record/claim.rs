@@ -18,8 +18,8 @@ use crate::{
     failpoint,
 };
 
-/// Rows looked at in one go, at least and at most. A claim takes few; whatever is due behind them waits for the next
-/// claim, so that a thousand resources that are due at once cost a thousand looks at few rows and not at all.
+/// Rows looked at in one go, at least and at most. Whatever is due behind them waits for the next claim: where a
+/// thousand resources are due at once, each claim reads a few of them, not all that are left.
 const CANDIDATES: (i64, i64) = (64, 500);
 
 /// A resource that this worker owns until the lease ends.
