@@ -35,7 +35,7 @@ pub fn pool(options: PgConnectOptions, config: &Database) -> Pool {
         .acquire_timeout(config.acquire_timeout)
         .idle_timeout(IDLE)
         .max_lifetime(LIFETIME)
-        // `takes_writes` is the test; a ping besides would be a second round trip.
+        // `is_fit` is the test; a ping besides would be a second round trip.
         .test_before_acquire(false)
         .before_acquire(|connection, metadata| Box::pin(is_fit(connection, metadata)))
         .after_connect(|connection, _| Box::pin(refuse_read_only(connection)))
@@ -61,7 +61,8 @@ async fn takes_writes(connection: &mut PgConnection) -> Result<bool, sqlx::Error
 }
 
 /// Whether a connection may go out. One that has just come back was asked then; of a busy pool's statements
-/// this question would be every sixth.
+/// this question would be every sixth. If the server went away since, the borrower's first statement says so, as it
+/// does when the server goes away a moment later.
 async fn is_fit(
     connection: &mut PgConnection,
     metadata: PoolConnectionMetadata,
